@@ -1,0 +1,59 @@
+/* The whole model: two towers, two projections, L2 normalisation, logit_scale and the loss.
+ *
+ * A model plans its memory for the largest batch it will see, then allocates once: parameters,
+ * gradients, moments, activations, the device's workspace, and staging for one batch's inputs. */
+#ifndef CT_MODEL_CLIP_H
+#define CT_MODEL_CLIP_H
+
+#include "config/config.h"
+#include "model/params.h"
+
+typedef struct ct_clip ct_clip;
+
+/* One batch as the host has it (see loader.h for the layout). images may be NULL when only texts
+ * are encoded, tokens when only images are. */
+typedef struct ct_clip_input {
+    int32_t count;             /* N */
+    const uint8_t *images;     /* (N, size, size, 3) */
+    const int32_t *tokens;     /* (total_tokens) */
+    const int32_t *positions;  /* (total_tokens) */
+    const int32_t *cu_seqlens; /* (N + 1) */
+    const int32_t *photo_ids;  /* (N), training only */
+    int32_t total_tokens, max_seqlen;
+} ct_clip_input;
+
+typedef struct ct_clip_limits {
+    int32_t batch;  /* most photos, or captions, a call */
+    int64_t tokens; /* most packed tokens a call */
+    int32_t max_seqlen;
+    bool training; /* gradients, moments and saved activations too */
+} ct_clip_limits;
+
+/* Builds, plans and allocates. vocab_size is the tokenizer's. The device is borrowed. Parameters
+ * are initialised from config->seed. */
+CT_NODISCARD ct_status ct_clip_create(const ct_config *config, int32_t vocab_size,
+                                      ct_device *device, const ct_clip_limits *limits,
+                                      ct_clip **out);
+void ct_clip_destroy(ct_clip *clip);
+
+ct_params *ct_clip_params(ct_clip *clip);
+
+typedef struct ct_clip_memory {
+    size_t parameter_bytes; /* with gradients and moments */
+    size_t activation_bytes;
+    size_t workspace_bytes;
+} ct_clip_memory;
+ct_clip_memory ct_clip_memory_use(const ct_clip *clip);
+
+/* Zeroes the gradients, runs forward and backward on one batch. The loss stays on the device until
+ * ct_clip_loss is called. step feeds the dropout masks (optimiser steps done before this one). */
+CT_NODISCARD ct_status ct_clip_forward_backward(ct_clip *clip, const ct_clip_input *input,
+                                                int64_t step);
+/* Waits for the device. */
+CT_NODISCARD ct_status ct_clip_loss(ct_clip *clip, float *loss);
+
+/* Normalised embeddings in evaluation mode, to the host: out (count, dim) f32. */
+CT_NODISCARD ct_status ct_clip_encode_images(ct_clip *clip, const ct_clip_input *input, float *out);
+CT_NODISCARD ct_status ct_clip_encode_texts(ct_clip *clip, const ct_clip_input *input, float *out);
+
+#endif

@@ -1,0 +1,31 @@
+/* AdamW over a model's parameters, with per-group learning rates, clipping by the global norm, and
+ * the learning-rate schedule. Steps on which the gradients are not finite change nothing. */
+#ifndef CT_MODEL_OPTIMIZER_H
+#define CT_MODEL_OPTIMIZER_H
+
+#include "config/config.h"
+#include "model/params.h"
+
+typedef struct ct_optimizer ct_optimizer;
+
+/* params and device are borrowed. total_steps: length of the schedule. */
+CT_NODISCARD ct_status ct_optimizer_create(const ct_config *config, ct_params *params,
+                                           ct_device *device, int64_t total_steps,
+                                           ct_optimizer **out);
+void ct_optimizer_destroy(ct_optimizer *optimizer);
+
+/* Update number `step` (from 1) from the gradients. */
+CT_NODISCARD ct_status ct_optimizer_step(ct_optimizer *optimizer, int64_t step);
+
+/* Of the last step; waits for the device. */
+typedef struct ct_optimizer_stats {
+    float grad_norm; /* before clipping */
+    bool skipped;    /* gradients were not finite */
+} ct_optimizer_stats;
+CT_NODISCARD ct_status ct_optimizer_get_stats(ct_optimizer *optimizer, ct_optimizer_stats *stats);
+
+/* Factor of the learning rates at `step` (from 1): linear warmup from 1/(warmup + 1), then half a
+ * cosine to zero at total_steps, or constant. */
+double ct_schedule_factor(const ct_config *config, int64_t step, int64_t total_steps);
+
+#endif

@@ -1,0 +1,69 @@
+/* The parameters of a model: every tensor once, by the name PyTorch's models give it, with its
+ * gradient and the optimiser's moments.
+ *
+ * Modules add parameters while the model is built (shapes only); ct_params_allocate then lays all
+ * values out in one block, all gradients in a second and the moments in a third and fourth, in the
+ * order they were added. Parameters added one after the other whose bytes are multiples of
+ * CT_ALIGNMENT are adjacent, so q, k and v projections can be used as one (3 D, D) matrix.
+ *
+ * In files tensors have PyTorch's layout; convolution filters, (Co, KH, KW, Ci) in memory, are
+ * (Co, Ci, KH, KW) there. */
+#ifndef CT_MODEL_PARAMS_H
+#define CT_MODEL_PARAMS_H
+
+#include "op.h"
+
+typedef enum ct_param_group { CT_GROUP_IMAGE, CT_GROUP_TEXT, CT_GROUP_HEAD } ct_param_group;
+
+typedef enum ct_init_kind {
+    CT_INIT_CONSTANT, /* = scale */
+    CT_INIT_NORMAL,   /* N(0, scale^2) */
+    CT_INIT_UNIFORM   /* U(-scale, scale) */
+} ct_init_kind;
+
+typedef struct ct_param {
+    char name[112];                             /* "image.layer1.0.conv1.weight" */
+    ct_tensor value, grad, exp_avg, exp_avg_sq; /* f32; the last three absent for a buffer */
+    ct_param_group group;
+    bool buffer; /* running statistics: saved and loaded, not trained */
+    bool decay;  /* weight decay applies (not on norms, biases, logit_scale) */
+    bool filter; /* a convolution filter: transposed in files */
+    ct_init_kind init;
+    float init_scale;
+    float max_value; /* clamp after each update; INFINITY: none */
+} ct_param;
+
+typedef struct ct_params ct_params;
+
+CT_NODISCARD ct_status ct_params_create(ct_params **out);
+void ct_params_destroy(ct_params *params); /* frees the device memory too */
+
+/* Adds a parameter described by `param` (name, value's shape, group, buffer, decay, filter, init,
+ * max_value are read). *out stays valid for the registry's life. A name twice is CT_ERR_INTERNAL.
+ */
+CT_NODISCARD ct_status ct_params_add(ct_params *params, const ct_param *param,
+                                     const ct_param **out);
+
+/* Allocates on the device and initialises values from the seed (each parameter from its own stream,
+ * so the order of the others does not matter). with_training: gradients and moments too (zeroed).
+ */
+CT_NODISCARD ct_status ct_params_allocate(ct_params *params, ct_device *device, uint64_t seed,
+                                          bool with_training);
+
+int ct_params_count(const ct_params *params);
+const ct_param *ct_params_at(const ct_params *params, int index);
+const ct_param *ct_params_find(const ct_params *params, const char *name); /* NULL: none */
+int64_t ct_params_elements(const ct_params *params);                       /* trained scalars */
+size_t ct_params_bytes(const ct_params *params); /* device memory in all */
+
+/* Sets every gradient to zero. */
+CT_NODISCARD ct_status ct_params_zero_grads(ct_params *params);
+
+/* Device to host and back, in the file's (PyTorch's) layout. `tensor` is the parameter's value,
+ * grad or a moment; `host` has room for its elements. */
+CT_NODISCARD ct_status ct_param_download(ct_params *params, const ct_param *param,
+                                         const ct_tensor *tensor, float *host);
+CT_NODISCARD ct_status ct_param_upload(ct_params *params, const ct_param *param,
+                                       const ct_tensor *tensor, const float *host);
+
+#endif

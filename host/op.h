@@ -1,0 +1,462 @@
+/* The operations a training step is made of, and the table of functions a backend fills in.
+ *
+ * Model code is written once against this header; `cpu/` and `cuda/` implement it. One entry and
+ * one plain argument struct per operation and direction.
+ *
+ * Conventions
+ * - Outputs come first in each struct, then inputs, then what forward saved for backward, then
+ *   scalars. The comment behind a tensor gives its shape; T is the number of packed tokens, N the
+ *   batch, D a width. "optional" tensors may be absent (rank 0).
+ * - Activation tensors have the device's compute dtype; parameters, gradients, statistics (mean,
+ *   rstd, lse, ...) and losses are f32; ids are i32. The CPU backend computes in f32.
+ * - Parameter gradients accumulate (+=), activation gradients overwrite (=).
+ * - An output may be the very same tensor as an input only where it says "may alias".
+ * - Operations never allocate. A backend that needs scratch memory learns of it from `prepare`.
+ * - Calls on one device are ordered like calls on one CUDA stream; only upload, download and
+ *   synchronize make the host wait.
+ */
+#ifndef CT_OP_H
+#define CT_OP_H
+
+#include "base/memory.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "tensor.h"
+
+typedef struct ct_device ct_device;
+
+typedef enum ct_activation {
+    CT_ACT_NONE,
+    CT_ACT_RELU,
+    CT_ACT_GELU,      /* x/2 (1 + erf(x/sqrt 2)), Hendrycks & Gimpel 2016, as torch.nn.GELU() */
+    CT_ACT_QUICK_GELU /* x sigmoid(1.702 x), as OpenAI's CLIP */
+} ct_activation;
+
+/* Photos that occur more than once in a batch: what the other captions of a photo are to it. */
+typedef enum ct_same_image {
+    CT_SAME_IMAGE_MASK,    /* neither positive nor negative: left out of the denominators */
+    CT_SAME_IMAGE_SHARE,   /* positives too: the target is shared equally among them */
+    CT_SAME_IMAGE_NEGATIVE /* negatives, as in OpenAI's CLIP */
+} ct_same_image;
+
+/* ---- images ------------------------------------------------------------------------------- */
+
+/* y = (x/255 - mean[c]) / std[c] */
+typedef struct ct_image_normalize_fwd_args {
+    ct_tensor y; /* (N, H, W, 3) */
+    ct_tensor x; /* (N, H, W, 3) u8 */
+    float mean[3], std[3];
+} ct_image_normalize_fwd_args;
+
+/* 2-D cross-correlation (torch.nn.Conv2d), symmetric zero padding, no dilation, no groups. */
+typedef struct ct_conv2d_fwd_args {
+    ct_tensor y;    /* (N, Ho, Wo, Co), Ho = (H + 2 pad - KH)/stride + 1 */
+    ct_tensor x;    /* (N, H, W, Ci) */
+    ct_tensor w;    /* (Co, KH, KW, Ci) */
+    ct_tensor bias; /* (Co) optional */
+    int stride, pad;
+} ct_conv2d_fwd_args;
+
+typedef struct ct_conv2d_bwd_data_args {
+    ct_tensor dx; /* (N, H, W, Ci) = */
+    ct_tensor dy; /* (N, Ho, Wo, Co) */
+    ct_tensor w;  /* (Co, KH, KW, Ci) */
+    int stride, pad;
+} ct_conv2d_bwd_data_args;
+
+typedef struct ct_conv2d_bwd_filter_args {
+    ct_tensor dw;    /* (Co, KH, KW, Ci) += */
+    ct_tensor dbias; /* (Co) += optional */
+    ct_tensor dy;    /* (N, Ho, Wo, Co) */
+    ct_tensor x;     /* (N, H, W, Ci) */
+    int stride, pad;
+} ct_conv2d_bwd_filter_args;
+
+/* Batch normalisation over N, H, W (Ioffe & Szegedy 2015; torch.nn.BatchNorm2d), then an optional
+ * residual added, then an optional ReLU, in one operation:
+ *   y = relu(gamma (x - mean) rstd + beta + residual)
+ * Training: mean and biased variance of the batch; running = (1 - momentum) running + momentum
+ * batch, with the unbiased variance. Evaluation: the running statistics; mean, rstd not written. */
+typedef struct ct_batchnorm_fwd_args {
+    ct_tensor y;            /* (N, H, W, C) */
+    ct_tensor mean;         /* (C) saved */
+    ct_tensor rstd;         /* (C) saved */
+    ct_tensor running_mean; /* (C) updated in training */
+    ct_tensor running_var;  /* (C) updated in training */
+    ct_tensor x;            /* (N, H, W, C) */
+    ct_tensor residual;     /* (N, H, W, C) optional */
+    ct_tensor gamma, beta;  /* (C) */
+    float eps, momentum;
+    bool relu, training;
+} ct_batchnorm_fwd_args;
+
+/* Backward of the training form. With g = dy masked by y > 0 when relu:
+ * dresidual = g; dx = gamma rstd (g - mean(g) - xhat mean(g xhat)). */
+typedef struct ct_batchnorm_bwd_args {
+    ct_tensor dx;            /* (N, H, W, C) =, may alias dy */
+    ct_tensor dresidual;     /* (N, H, W, C) = optional, may alias dy (then dx must not) */
+    ct_tensor dgamma, dbeta; /* (C) += */
+    ct_tensor dy;            /* (N, H, W, C) */
+    ct_tensor x;             /* (N, H, W, C) */
+    ct_tensor y;             /* (N, H, W, C) forward's output; only read when relu */
+    ct_tensor gamma;         /* (C) */
+    ct_tensor mean, rstd;    /* (C) */
+    bool relu;
+} ct_batchnorm_bwd_args;
+
+/* Max pooling over square windows, padding never wins; a tie goes to the first in row-major
+ * order, as in PyTorch. */
+typedef struct ct_maxpool_fwd_args {
+    ct_tensor y;     /* (N, Ho, Wo, C) */
+    ct_tensor index; /* (N, Ho, Wo, C) u8 saved: winner's row-major place in its window */
+    ct_tensor x;     /* (N, H, W, C) */
+    int window, stride, pad;
+} ct_maxpool_fwd_args;
+
+typedef struct ct_maxpool_bwd_args {
+    ct_tensor dx;    /* (N, H, W, C) = */
+    ct_tensor dy;    /* (N, Ho, Wo, C) */
+    ct_tensor index; /* (N, Ho, Wo, C) u8 */
+    int window, stride, pad;
+} ct_maxpool_bwd_args;
+
+/* Mean over all positions. */
+typedef struct ct_avgpool_fwd_args {
+    ct_tensor y; /* (N, C) */
+    ct_tensor x; /* (N, H, W, C) */
+} ct_avgpool_fwd_args;
+
+typedef struct ct_avgpool_bwd_args {
+    ct_tensor dx; /* (N, H, W, C) = */
+    ct_tensor dy; /* (N, C) */
+} ct_avgpool_bwd_args;
+
+/* ---- rows --------------------------------------------------------------------------------- */
+
+/* y = act(x w^T + bias), torch.nn.Linear. */
+typedef struct ct_linear_fwd_args {
+    ct_tensor y;      /* (M, N) */
+    ct_tensor preact; /* (M, N) saved: x w^T + bias; present exactly when act is not NONE and
+                         backward will follow */
+    ct_tensor x;      /* (M, K) */
+    ct_tensor w;      /* (N, K) */
+    ct_tensor bias;   /* (N) optional */
+    ct_activation act;
+} ct_linear_fwd_args;
+
+typedef struct ct_linear_bwd_args {
+    ct_tensor dx;     /* (M, K) = optional */
+    ct_tensor dw;     /* (N, K) += */
+    ct_tensor dbias;  /* (N) += optional */
+    ct_tensor dy;     /* (M, N); with an activation it is overwritten by d preact */
+    ct_tensor x;      /* (M, K) */
+    ct_tensor w;      /* (N, K) */
+    ct_tensor preact; /* (M, N), only with an activation */
+    ct_activation act;
+} ct_linear_bwd_args;
+
+/* y = act(x), and dx = dy act'(x). */
+typedef struct ct_activation_fwd_args {
+    ct_tensor y; /* any shape, may alias x */
+    ct_tensor x; /* same */
+    ct_activation act;
+} ct_activation_fwd_args;
+
+typedef struct ct_activation_bwd_args {
+    ct_tensor dx; /* any shape =, may alias dy */
+    ct_tensor dy; /* same */
+    ct_tensor x;  /* same */
+    ct_activation act;
+} ct_activation_bwd_args;
+
+/* Layer normalisation of each row (Ba, Kiros, Hinton 2016), after an optional residual is added:
+ * sum = x + residual; y = gamma (sum - mean) rstd + beta. Biased variance. */
+typedef struct ct_layernorm_fwd_args {
+    ct_tensor y;           /* (T, D) */
+    ct_tensor sum;         /* (T, D) present exactly when residual is; saved; may alias either */
+    ct_tensor mean, rstd;  /* (T) saved */
+    ct_tensor x;           /* (T, D) */
+    ct_tensor residual;    /* (T, D) optional */
+    ct_tensor gamma, beta; /* (D) */
+    float eps;
+} ct_layernorm_fwd_args;
+
+/* dx is the gradient of x and of residual alike; dskip, when present, is added to it (the other
+ * path of a pre-norm block). */
+typedef struct ct_layernorm_bwd_args {
+    ct_tensor dx;            /* (T, D) =, may alias dy or dskip */
+    ct_tensor dgamma, dbeta; /* (D) += */
+    ct_tensor dy;            /* (T, D) */
+    ct_tensor dskip;         /* (T, D) optional */
+    ct_tensor x;             /* (T, D) what was normalised: forward's sum, or its x */
+    ct_tensor gamma;         /* (D) */
+    ct_tensor mean, rstd;    /* (T) */
+} ct_layernorm_bwd_args;
+
+/* y = a + b. */
+typedef struct ct_add_args {
+    ct_tensor y;    /* any shape, may alias a or b */
+    ct_tensor a, b; /* same */
+} ct_add_args;
+
+/* Inverted dropout: keep with probability 1 - p and scale by 1/(1 - p). Element i is kept when
+ * ct_rng_uniform(key, i) >= p; backward is the same operation on dy with the same key. */
+typedef struct ct_dropout_args {
+    ct_tensor y; /* any shape, may alias x */
+    ct_tensor x; /* same */
+    ct_rng_key key;
+    float p; /* 0 <= p < 1 */
+} ct_dropout_args;
+
+/* y[i] = x / max(|x|, eps), rows (torch.nn.functional.normalize). */
+typedef struct ct_l2norm_fwd_args {
+    ct_tensor y;        /* (N, D) */
+    ct_tensor inv_norm; /* (N) saved: 1/max(|x|, eps) */
+    ct_tensor x;        /* (N, D) */
+    float eps;
+} ct_l2norm_fwd_args;
+
+typedef struct ct_l2norm_bwd_args {
+    ct_tensor dx;       /* (N, D) =, may alias dy */
+    ct_tensor dy;       /* (N, D) */
+    ct_tensor y;        /* (N, D) */
+    ct_tensor inv_norm; /* (N) */
+} ct_l2norm_bwd_args;
+
+/* ---- packed token sequences --------------------------------------------------------------- */
+
+/* y[t] = word[ids[t]] + position[positions[t]] (+ type[0]): BERT's embeddings before LayerNorm. */
+typedef struct ct_embedding_fwd_args {
+    ct_tensor y;         /* (T, D) */
+    ct_tensor ids;       /* (T) i32 in [0, V) */
+    ct_tensor positions; /* (T) i32 in [0, P) */
+    ct_tensor word;      /* (V, D) */
+    ct_tensor position;  /* (P, D) */
+    ct_tensor type;      /* (types, D) optional; row 0 is used */
+} ct_embedding_fwd_args;
+
+/* Deterministic: a row's contributions are added in token order. */
+typedef struct ct_embedding_bwd_args {
+    ct_tensor dword;     /* (V, D) += */
+    ct_tensor dposition; /* (P, D) += */
+    ct_tensor dtype;     /* (types, D) += optional */
+    ct_tensor dy;        /* (T, D) */
+    ct_tensor ids;       /* (T) i32 */
+    ct_tensor positions; /* (T) i32 */
+} ct_embedding_bwd_args;
+
+/* Self-attention within each sequence (Vaswani et al. 2017): for sequence n with rows
+ * cu_seqlens[n] .. cu_seqlens[n+1]-1 and each head h,
+ *   o = dropout(softmax(scale q k^T)) v.
+ * lse is the log of the softmax's denominator, saved so that backward can recompute it (Dao et
+ * al. 2022). Rows at or past cu_seqlens[N] belong to no sequence: o and dqkv are zero there.
+ * The probability of (row t, key j within its sequence, head h) is kept when
+ * ct_rng_uniform(key, (t H + h) 65536 + j) >= dropout. */
+typedef struct ct_attention_fwd_args {
+    ct_tensor o;          /* (T, H, d) */
+    ct_tensor lse;        /* (T, H) f32 saved */
+    ct_tensor qkv;        /* (T, 3, H, d) */
+    ct_tensor cu_seqlens; /* (N + 1) i32, from 0, ascending, last <= T */
+    int max_seqlen;       /* the longest sequence */
+    float scale;          /* usually 1/sqrt(d) */
+    float dropout;        /* 0 <= dropout < 1 */
+    ct_rng_key key;
+    bool causal; /* a row sees only itself and what precedes it in its sequence */
+} ct_attention_fwd_args;
+
+typedef struct ct_attention_bwd_args {
+    ct_tensor dqkv;       /* (T, 3, H, d) = */
+    ct_tensor d_o;        /* (T, H, d) */
+    ct_tensor o;          /* (T, H, d) */
+    ct_tensor lse;        /* (T, H) f32 */
+    ct_tensor qkv;        /* (T, 3, H, d) */
+    ct_tensor cu_seqlens; /* (N + 1) i32 */
+    int max_seqlen;
+    float scale, dropout;
+    ct_rng_key key;
+    bool causal;
+} ct_attention_bwd_args;
+
+/* y[i] = x[index[i]]. Indices are distinct. Backward writes zero to every row not named. */
+typedef struct ct_gather_rows_fwd_args {
+    ct_tensor y;     /* (N, D) */
+    ct_tensor x;     /* (T, D) */
+    ct_tensor index; /* (N) i32 */
+} ct_gather_rows_fwd_args;
+
+typedef struct ct_gather_rows_bwd_args {
+    ct_tensor dx;    /* (T, D) = */
+    ct_tensor dy;    /* (N, D) */
+    ct_tensor index; /* (N) i32 */
+} ct_gather_rows_bwd_args;
+
+/* ---- loss and optimiser ------------------------------------------------------------------- */
+
+/* Symmetric cross-entropy over the N x N similarities (Radford et al. 2021), never stored:
+ *   z[i][j] = exp(logit_scale) image[i] . text[j]
+ *   loss = 1/2 mean_i(row_lse[i] - target_i . z[i][:]) + 1/2 mean_j(col_lse[j] - target_j .
+ * z[:][j]) where pair (i, j), i != j, with equal photo ids is left out of both log-sum-exps (MASK),
+ * shares the target (SHARE) or is a negative (NEGATIVE). */
+typedef struct ct_clip_loss_fwd_args {
+    ct_tensor loss;        /* (1) */
+    ct_tensor row_lse;     /* (N) saved */
+    ct_tensor col_lse;     /* (N) saved */
+    ct_tensor image, text; /* (N, D), rows of length 1 */
+    ct_tensor logit_scale; /* (1), log of the factor */
+    ct_tensor photo_ids;   /* (N) i32 */
+    ct_same_image same_image;
+} ct_clip_loss_fwd_args;
+
+typedef struct ct_clip_loss_bwd_args {
+    ct_tensor dimage, dtext;    /* (N, D) = */
+    ct_tensor dlogit_scale;     /* (1) += */
+    ct_tensor image, text;      /* (N, D) */
+    ct_tensor logit_scale;      /* (1) */
+    ct_tensor photo_ids;        /* (N) i32 */
+    ct_tensor row_lse, col_lse; /* (N) */
+    ct_same_image same_image;
+} ct_clip_loss_bwd_args;
+
+/* One parameter tensor as the optimiser sees it; all four f32 of equal count. */
+typedef struct ct_optimizer_segment {
+    ct_tensor value, grad, exp_avg, exp_avg_sq;
+    float lr_scale;     /* this parameter's base learning rate; times args.schedule */
+    float weight_decay; /* 0: none */
+    float max_value;    /* the value is clamped to at most this after the update; INFINITY: never */
+} ct_optimizer_segment;
+
+/* Global L2 norm of all gradients, summed in f64 in a fixed order.
+ * stats[0] = norm; stats[1] = clip coefficient min(1, max_norm/(norm + 1e-6)), as
+ * torch.nn.utils.clip_grad_norm_ (1 when max_norm is 0: no clipping); stats[2] = 1 when the norm
+ * is not finite, else 0. */
+typedef struct ct_grad_norm_args {
+    ct_tensor stats; /* (3) f32 */
+    const ct_optimizer_segment *segments;
+    int segment_count;
+    float max_norm; /* 0: do not clip */
+} ct_grad_norm_args;
+
+/* AdamW (Loshchilov & Hutter 2019; the arithmetic of torch.optim.AdamW):
+ *   g = stats[1] grad; lr = schedule lr_scale; value *= 1 - lr weight_decay;
+ *   m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+ *   value -= lr/(1 - beta1^step) m / (sqrt(v)/sqrt(1 - beta2^step) + eps)
+ * Nothing is changed when stats[2] is set. */
+typedef struct ct_adamw_args {
+    const ct_optimizer_segment *segments; /* value, exp_avg, exp_avg_sq updated */
+    int segment_count;
+    ct_tensor stats; /* (3) f32 from grad_norm */
+    double beta1, beta2, eps;
+    double schedule; /* factor of this step's schedule */
+    int64_t step;    /* from 1 */
+} ct_adamw_args;
+
+/* ---- the table ---------------------------------------------------------------------------- */
+
+/* X(name): the function `name` takes a ct_##name##_args. */
+#define CT_OPS(X)                                                                                  \
+    X(image_normalize_fwd)                                                                         \
+    X(conv2d_fwd)                                                                                  \
+    X(conv2d_bwd_data)                                                                             \
+    X(conv2d_bwd_filter)                                                                           \
+    X(batchnorm_fwd)                                                                               \
+    X(batchnorm_bwd)                                                                               \
+    X(maxpool_fwd)                                                                                 \
+    X(maxpool_bwd)                                                                                 \
+    X(avgpool_fwd)                                                                                 \
+    X(avgpool_bwd)                                                                                 \
+    X(linear_fwd)                                                                                  \
+    X(linear_bwd)                                                                                  \
+    X(activation_fwd)                                                                              \
+    X(activation_bwd)                                                                              \
+    X(layernorm_fwd)                                                                               \
+    X(layernorm_bwd)                                                                               \
+    X(add)                                                                                         \
+    X(dropout)                                                                                     \
+    X(l2norm_fwd)                                                                                  \
+    X(l2norm_bwd)                                                                                  \
+    X(embedding_fwd)                                                                               \
+    X(embedding_bwd)                                                                               \
+    X(attention_fwd)                                                                               \
+    X(attention_bwd)                                                                               \
+    X(gather_rows_fwd)                                                                             \
+    X(gather_rows_bwd)                                                                             \
+    X(clip_loss_fwd)                                                                               \
+    X(clip_loss_bwd)                                                                               \
+    X(grad_norm)                                                                                   \
+    X(adamw)
+
+typedef enum ct_op {
+#define CT_OP_ENUM(name) CT_OP_##name,
+    CT_OPS(CT_OP_ENUM)
+#undef CT_OP_ENUM
+        CT_OP_COUNT
+} ct_op;
+
+typedef struct ct_backend {
+    const char *name; /* "cpu" or "cuda" */
+
+    /* Memory of the device, CT_ALIGNMENT-aligned and zeroed. free(NULL) is fine. */
+    ct_status (*alloc)(ct_device *device, size_t bytes, const char *purpose, void **out);
+    void (*free)(ct_device *device, void *memory);
+    /* The host may reuse `host` as soon as upload returns; download waits for the data. */
+    ct_status (*upload)(ct_device *device, void *memory, const void *host, size_t bytes);
+    ct_status (*download)(ct_device *device, void *host, const void *memory, size_t bytes);
+    ct_status (*zero)(ct_device *device, void *memory, size_t bytes);
+    ct_status (*synchronize)(ct_device *device);
+
+    /* Announces a coming call (tensor data may be NULL): the backend builds what it needs and
+     * notes the workspace. `commit` then allocates the workspace. An operation that was never
+     * announced still works, but may allocate on its first call. */
+    ct_status (*prepare)(ct_device *device, ct_op op, const void *args);
+    ct_status (*commit)(ct_device *device);
+
+    void (*destroy)(ct_device *device);
+
+#define CT_OP_ENTRY(name) ct_status (*name)(ct_device * device, const ct_##name##_args *args);
+    CT_OPS(CT_OP_ENTRY)
+#undef CT_OP_ENTRY
+} ct_backend;
+
+/* First member of every backend's own device type. Not thread-safe: one thread drives a device. */
+struct ct_device {
+    const ct_backend *backend;
+    size_t workspace_bytes; /* for reports */
+};
+
+static inline void ct_device_destroy(ct_device *device)
+{
+    if (device) device->backend->destroy(device);
+}
+
+/* ---- one step's execution ------------------------------------------------------------------ */
+
+/* Passed down through forward and backward. While planning, operations are announced instead of
+ * run and `activations` only measures; the same code then runs with memory behind it. */
+typedef struct ct_exec {
+    ct_device *device;
+    ct_arena *activations; /* forward pushes, backward releases in reverse */
+    bool planning;
+    bool training; /* batch statistics, dropout; what backward needs is kept */
+    uint64_t seed; /* dropout masks are functions of (seed, step, layer) */
+    int64_t step;  /* optimiser steps done before this one */
+} ct_exec;
+
+/* ct_op_linear_fwd(exec, &args) and so on: announce or run. */
+#define CT_OP_DISPATCH(name)                                                                       \
+    CT_NODISCARD static inline ct_status ct_op_##name(const ct_exec *exec,                         \
+                                                      const ct_##name##_args *args)                \
+    {                                                                                              \
+        const ct_backend *backend = exec->device->backend;                                         \
+        if (exec->planning) return backend->prepare(exec->device, CT_OP_##name, args);             \
+        return backend->name(exec->device, args);                                                  \
+    }
+CT_OPS(CT_OP_DISPATCH)
+#undef CT_OP_DISPATCH
+
+/* Pushes room for `t` (shape and dtype set) on the activation stack and sets t->data. */
+CT_NODISCARD static inline ct_status ct_exec_push(const ct_exec *exec, ct_tensor *t)
+{
+    return ct_arena_push(exec->activations, ct_tensor_bytes(t), &t->data);
+}
+
+#endif

@@ -1,0 +1,21 @@
+/* Learns a WordPiece vocabulary in BERT's vocab.txt format from captions, by pair merges: the same
+ * pre-tokenization as the tokenizer, then repeatedly the most frequent adjacent pair of pieces
+ * (ties: the pair whose texts sort first), as Hugging Face's WordPieceTrainer (a BPE trainer with
+ * "##") does. */
+#ifndef CT_TEXT_VOCAB_TRAINER_H
+#define CT_TEXT_VOCAB_TRAINER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* *out = vocab.txt's text: [PAD] [UNK] [CLS] [SEP] [MASK], then characters, then merged pieces; at
+ * most `size` lines; pairs seen fewer than min_frequency times are not merged. Freed with free().
+ */
+CT_NODISCARD ct_status ct_vocab_train(const char *const *texts, int32_t count, bool lowercase,
+                                      int32_t size, int32_t min_frequency, char **out,
+                                      size_t *out_bytes);
+
+#endif

@@ -34,17 +34,18 @@ typedef struct ct_dataset {
     ct_photo *photos;
     ct_caption *captions;
     int32_t photo_count, caption_count;
-    int32_t skipped_rows; /* malformed rows left out, each reported once with file and line */
+    int32_t skipped_rows; /* malformed rows left out */
     char *images;         /* folder */
-    void *pool;           /* the strings */
+    void *pool;           /* the strings: the captions file, cut up in place */
 } ct_dataset;
 
 /* Reads the captions file (format given or told from its first line) and assigns splits: from the
  * lists if the config names them (a listed name without captions, or one in two lists, is an
  * error; photos in none are CT_SPLIT_NONE), else by seed. A malformed row (no separator, empty
- * name or caption, unbalanced quote, bytes that are not UTF-8) is reported with its line and
- * skipped; more of them than data.max_bad_share is an error. A photo whose file is not there is
- * not looked for here. */
+ * name or caption, unbalanced quote, bytes that are not UTF-8, a name that leads out of the folder
+ * of photos) is reported with its line and skipped (from the 21st on without a report); more of
+ * them than data.max_bad_share is an error, as is nothing to train on. By seed, a share above 0 is
+ * at least one photo. A photo whose file is not there is not looked for here. */
 CT_NODISCARD ct_status ct_dataset_open(const ct_config *config, ct_dataset **out);
 void ct_dataset_destroy(ct_dataset *dataset);
 

@@ -6,6 +6,7 @@
 #define CT_IMAGE_IMAGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/rng.h"
@@ -39,9 +40,10 @@ typedef struct ct_box {
 } ct_box;
 
 /* Antialiased resampling of `box` of `in` to width x height, equal to Pillow's
- * Image.crop(box).resize((width, height), BILINEAR | BICUBIC) bit for bit (its 8-bit fixed-point
- * arithmetic, horizontal pass first). With mirror, each output row is reversed. Scratch memory is
- * the decoder's. */
+ * Image.crop(box).resize((width, height), BILINEAR | BICUBIC) bit for bit: its 8-bit fixed-point
+ * arithmetic, and the order of the two passes that Pillow 13 chooses (older ones always start with
+ * the horizontal pass, which differs by one level here and there). With mirror, each output row is
+ * reversed. Scratch memory is the decoder's. */
 CT_NODISCARD ct_status ct_image_resample(ct_decoder *decoder, ct_pixels in, ct_box box,
                                          ct_interpolation interpolation, bool mirror, int32_t width,
                                          int32_t height, uint8_t *out);
@@ -60,6 +62,15 @@ CT_NODISCARD ct_status ct_image_augment(ct_decoder *decoder, ct_pixels in, const
  * shorter side, then CenterCrop(size), with their rounding. Only what the crop needs is computed;
  * the bytes are those of the two steps. */
 CT_NODISCARD ct_status ct_image_eval_view(ct_decoder *decoder, ct_pixels in,
+                                          const ct_config *config, uint8_t *out);
+
+/* A photo's file straight to its view: the bytes of ct_decoder_read followed by ct_image_augment or
+ * ct_image_eval_view. Training decodes only what its crop needs, so damage below the crop goes
+ * unseen, but for a file that ends early. */
+CT_NODISCARD ct_status ct_image_load_training(ct_decoder *decoder, const char *path,
+                                              const ct_config *config, ct_rng_key key,
+                                              uint8_t *out);
+CT_NODISCARD ct_status ct_image_load_eval(ct_decoder *decoder, const char *path,
                                           const ct_config *config, uint8_t *out);
 
 #endif

@@ -40,8 +40,9 @@ ct_params *ct_clip_params(ct_clip *clip);
 
 typedef struct ct_clip_memory {
     size_t parameter_bytes; /* with gradients and moments */
-    size_t activation_bytes;
-    size_t workspace_bytes;
+    size_t activation_bytes;      /* the activation stack, with staging for the inputs */
+    size_t activation_peak_bytes; /* the most of it that has been in use */
+    size_t workspace_bytes;       /* the device's */
 } ct_clip_memory;
 ct_clip_memory ct_clip_memory_use(const ct_clip *clip);
 

@@ -20,6 +20,9 @@ typedef struct ct_text_input {
     int max_seqlen;
 } ct_text_input;
 
+/* Dropout keys of this tower have ordinals from here on; lower ones are free for others. */
+#define CT_DISTILBERT_DROPOUT_LAYER 16
+
 typedef struct ct_distilbert ct_distilbert;
 
 CT_NODISCARD ct_status ct_distilbert_create(ct_params *params, const ct_distilbert_config *config,
@@ -30,7 +33,7 @@ void ct_distilbert_destroy(ct_distilbert *bert);
 CT_NODISCARD ct_status ct_distilbert_forward(ct_distilbert *bert, const ct_exec *exec,
                                              const ct_text_input *input, const ct_tensor *features);
 
-/* dfeatures (N, width). */
+/* dfeatures (N, width), pushed before forward. */
 CT_NODISCARD ct_status ct_distilbert_backward(ct_distilbert *bert, const ct_exec *exec,
                                               const ct_tensor *dfeatures);
 

@@ -8,7 +8,8 @@
 
 typedef struct ct_optimizer ct_optimizer;
 
-/* params and device are borrowed. total_steps: length of the schedule. */
+/* config, params (allocated with_training) and device are borrowed. total_steps: length of the
+ * schedule. */
 CT_NODISCARD ct_status ct_optimizer_create(const ct_config *config, ct_params *params,
                                            ct_device *device, int64_t total_steps,
                                            ct_optimizer **out);
@@ -24,8 +25,9 @@ typedef struct ct_optimizer_stats {
 } ct_optimizer_stats;
 CT_NODISCARD ct_status ct_optimizer_get_stats(ct_optimizer *optimizer, ct_optimizer_stats *stats);
 
-/* Factor of the learning rates at `step` (from 1): linear warmup from 1/(warmup + 1), then half a
- * cosine to zero at total_steps, or constant. */
+/* Factor of the learning rates at `step` (from 1): step/(warmup + 1) while step <= warmup, then half
+ * a cosine that falls from 1 to zero when total_steps are done (so that the last step still moves),
+ * or constant 1. */
 double ct_schedule_factor(const ct_config *config, int64_t step, int64_t total_steps);
 
 #endif

@@ -21,7 +21,8 @@ void ct_projection_destroy(ct_projection *projection);
 CT_NODISCARD ct_status ct_projection_forward(ct_projection *projection, const ct_exec *exec,
                                              const ct_tensor *x, const ct_tensor *y);
 
-/* dx (N, features) =, dy (N, dim) may be overwritten. */
+/* dx (N, features) =, dy (N, dim), both pushed before forward; dy may be overwritten. Releases what
+ * forward pushed. */
 CT_NODISCARD ct_status ct_projection_backward(ct_projection *projection, const ct_exec *exec,
                                               const ct_tensor *dx, const ct_tensor *dy);
 

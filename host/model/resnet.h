@@ -24,7 +24,8 @@ int64_t ct_resnet_features(const ct_resnet *resnet);
 CT_NODISCARD ct_status ct_resnet_forward(ct_resnet *resnet, const ct_exec *exec, const ct_tensor *x,
                                          const ct_tensor *features);
 
-/* dfeatures (N, F). Accumulates the parameters' gradients; releases what forward pushed. */
+/* dfeatures (N, F), pushed before forward. Accumulates the parameters' gradients; releases what
+ * forward pushed. */
 CT_NODISCARD ct_status ct_resnet_backward(ct_resnet *resnet, const ct_exec *exec,
                                           const ct_tensor *dfeatures);
 

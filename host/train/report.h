@@ -18,7 +18,8 @@ typedef struct ct_report_input {
     int64_t step_count;
     const ct_validation_record *validations;
     int64_t validation_count;
-    const ct_retrieval *retrieval; /* of the last validation */
+    const ct_retrieval *retrieval; /* of the last validation; NULL: none yet, and the next three
+                                      are not looked at */
     const ct_dataset *dataset;
     const int32_t *photos;   /* (retrieval->images) row -> dataset photo */
     const int32_t *captions; /* (retrieval->texts) row -> dataset caption */

@@ -2,6 +2,9 @@
  * all captions of the split.
  *   image -> text: rank of the best-placed of the photo's own captions
  *   text -> image: rank of the caption's photo
+ * A rank is 1 + the number of competitors (captions of other photos; other photos) that score at
+ * least as much as the right answer. A photo's other captions never push its best one down, so this
+ * is its place in the full sorted list, as in those papers.
  * Recall@K is the share (in percent) of queries whose rank is at most K; ranks start at 1; ties are
  * ranked pessimistically (an equal score counts as better), so a collapsed model scores nothing. */
 #ifndef CT_TRAIN_RETRIEVAL_H
@@ -22,16 +25,17 @@ typedef struct ct_recall {
 typedef struct ct_retrieval {
     int32_t images, texts, dim;
     ct_recall image_to_text, text_to_image;
-    int32_t *image_rank; /* (images) */
+    int32_t *image_rank; /* (images) 0: no caption of it is in the set, so it is not counted */
     int32_t *text_rank;  /* (texts) */
     int32_t *image_top;  /* (images, CT_TOP) texts, best first; -1 where there are fewer */
     int32_t *text_top;   /* (texts, CT_TOP) photos, best first */
-    float *image_top_score, *text_top_score; /* cosines */
+    float *image_top_score, *text_top_score; /* cosines; -INFINITY beside -1 */
 } ct_retrieval;
 
 /* image (images, dim), text (texts, dim): unit rows, row-major, on the host; owner[t] is the row of
  * text t's photo. Memory O(tile): the full matrix is not stored. NaN embeddings rank last and are
- * never among the top. threads: OpenMP threads. */
+ * never among the top. threads: OpenMP threads; the result is the same, to the bit, with any
+ * number. CT_ERR_ARGUMENT when there is no photo or no caption. */
 CT_NODISCARD ct_status ct_retrieval_compute(const float *image, int32_t images, const float *text,
                                             int32_t texts, int32_t dim, const int32_t *owner,
                                             int threads, ct_retrieval **out);

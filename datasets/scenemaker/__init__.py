@@ -1,0 +1,1 @@
+"""Composes pictures of cut-out objects over painted backgrounds, and describes them."""

@@ -1,0 +1,49 @@
+#include "programs/program.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+
+ct_status ct_program_override(ct_config *config, const char *device, char *const *assignments,
+                              int count)
+{
+    if (device) {
+        char assignment[64];
+        snprintf(assignment, sizeof assignment, "device=%s", device);
+        CT_TRY(ct_config_override(config, assignment));
+    }
+    for (int i = 0; i < count; i++) CT_TRY(ct_config_override(config, assignments[i]));
+    return CT_OK;
+}
+
+bool ct_program_number(const char *program, const char *option, const char *text, long long least,
+                       long long most, long long *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    if (*text && !*end && errno == 0 && *out >= least && *out <= most) return true;
+    fprintf(stderr, "%s: %s: expected a whole number from %lld to %lld, found \"%s\"\n", program,
+            option, least, most, text);
+    return false;
+}
+
+ct_status ct_program_flush_stdout(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return ct_fail_errno(CT_ERR_IO, "standard output: cannot write");
+    return CT_OK;
+}
+
+int ct_program_exit_status(const char *program, ct_status status, int signal)
+{
+    if (status == CT_OK) return 0;
+    if (status == CT_ERR_INTERRUPTED) {
+        ct_log(CT_LOG_WARNING, "%s", ct_error_message());
+        return 128 + (signal ? signal : 2);
+    }
+    ct_log(CT_LOG_ERROR, "%s: %s", program, ct_error_message());
+    return status == CT_ERR_ARGUMENT ? 2 : 1;
+}

@@ -1,0 +1,183 @@
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "train/run_folder.h"
+#include "train/trainer_internal.h"
+
+/* So many steps in a row without finite gradients are no accident any more. */
+#define MAX_SKIPPED_IN_ROW 10
+
+static ct_status check_finite(ct_trainer *trainer, bool skipped)
+{
+    if (!skipped) {
+        trainer->skipped_in_row = 0;
+        return CT_OK;
+    }
+    ct_log(CT_LOG_WARNING, "step %" PRId64 ": gradients are not finite; the step changes nothing",
+           trainer->step);
+    if (++trainer->skipped_in_row < MAX_SKIPPED_IN_ROW) return CT_OK;
+    return ct_fail(CT_ERR_NUMERIC,
+                   "gradients were not finite for %d steps in a row, up to step %" PRId64
+                   ": try a lower train.lr_image, train.lr_text or train.lr_head, or a longer "
+                   "train.warmup_steps; the last checkpoint is of step %" PRId64,
+                   MAX_SKIPPED_IN_ROW, trainer->step, trainer->checkpoint_step);
+}
+
+/* Speed as people read it: the mean of about the last twenty steps. */
+static void smooth(double *average, double value)
+{
+    *average = *average < 0 ? value : 0.95 * *average + 0.05 * value;
+}
+
+static ct_status record_step(ct_trainer *trainer, int64_t epoch, double seconds, double waited,
+                             bool *skipped, double *loss)
+{
+    float loss_value, logit_scale;
+    ct_optimizer_stats stats;
+    ct_params *params = ct_clip_params(trainer->clip);
+    const ct_param *scale = ct_params_find(params, "logit_scale");
+    CT_TRY(ct_clip_loss(trainer->clip, &loss_value));
+    CT_TRY(ct_optimizer_get_stats(trainer->optimizer, &stats));
+    CT_TRY(ct_param_download(params, scale, &scale->value, &logit_scale));
+    double photos = (double)trainer->config->train.batch_size;
+    smooth(&trainer->photos_per_second, photos / seconds);
+    smooth(&trainer->data_wait_share, waited / seconds);
+    *skipped = stats.skipped;
+    *loss = loss_value;
+    ct_step_record record = {
+        .step = trainer->step,
+        .epoch = epoch,
+        .loss = loss_value,
+        .logit_scale = exp(logit_scale),
+        .lr_factor = ct_schedule_factor(trainer->config, trainer->step, trainer->total_steps),
+        .grad_norm = stats.grad_norm,
+        .photos_per_second = photos / seconds,
+        .data_wait_share = waited / seconds,
+    };
+    return ct_metrics_step(trainer->metrics, &record);
+}
+
+static void draw(ct_trainer *trainer, int64_t epoch, double loss, bool force)
+{
+    double left = (double)(trainer->total_steps - trainer->step);
+    ct_progress_state state = {
+        .step = trainer->step,
+        .total_steps = trainer->total_steps,
+        .epoch = epoch + 1,
+        .epochs = (trainer->total_steps + trainer->steps_per_epoch - 1) / trainer->steps_per_epoch,
+        .loss = loss,
+        .recall10 = trainer->recall10,
+        .photos_per_second = trainer->photos_per_second,
+        .data_wait_share = trainer->data_wait_share,
+        .eta_seconds =
+            left * (double)trainer->config->train.batch_size / trainer->photos_per_second,
+    };
+    ct_progress_draw(&trainer->progress, &state, force);
+}
+
+/* One step: wait for a batch, forward, backward, update, record. */
+static ct_status step_once(ct_trainer *trainer)
+{
+    const ct_batch *batch;
+    double begin = ct_clock_seconds(), waited = ct_loader_get_stats(trainer->loader).wait_seconds;
+    CT_TRY(ct_loader_next(trainer->loader, &batch));
+    waited = ct_loader_get_stats(trainer->loader).wait_seconds - waited;
+    ct_clip_input input = {
+        .count = batch->count,
+        .images = batch->images,
+        .tokens = batch->tokens,
+        .positions = batch->positions,
+        .cu_seqlens = batch->cu_seqlens,
+        .photo_ids = batch->photos,
+        .total_tokens = batch->total_tokens,
+        .max_seqlen = batch->max_seqlen,
+    };
+    int64_t epoch = batch->epoch;
+    bool skipped;
+    double loss;
+    CT_TRY(ct_clip_forward_backward(trainer->clip, &input, trainer->step));
+    CT_TRY(ct_optimizer_step(trainer->optimizer, trainer->step + 1));
+    trainer->step++;
+    CT_TRY(record_step(trainer, epoch, ct_clock_seconds() - begin, waited, &skipped, &loss));
+    draw(trainer, epoch, loss, trainer->step % trainer->steps_per_epoch == 0);
+    return check_finite(trainer, skipped);
+}
+
+static bool validation_due(const ct_trainer *trainer)
+{
+    int64_t epochs_done = trainer->step / trainer->steps_per_epoch;
+    int64_t every = trainer->config->train.eval_every;
+    bool epoch_end = trainer->step > 0 && trainer->step % trainer->steps_per_epoch == 0;
+    if (trainer->corpus->photo_count[CT_SPLIT_VALIDATION] == 0) return false;
+    return trainer->step == trainer->total_steps ||
+           (epoch_end && every > 0 && epochs_done % every == 0);
+}
+
+/* Checkpoint and validation where the configuration asks for them after this step. */
+static ct_status after_step(ct_trainer *trainer)
+{
+    const ct_config *config = trainer->config;
+    bool end = trainer->step == trainer->total_steps;
+    bool epoch_end = trainer->step % trainer->steps_per_epoch == 0;
+    bool save = end || (config->train.checkpoint_every > 0
+                            ? trainer->step % config->train.checkpoint_every == 0
+                            : epoch_end);
+    /* The checkpoint first: a failing validation must not cost the training before it. */
+    if (save) CT_TRY(ct_trainer_save(trainer));
+    return validation_due(trainer) ? ct_trainer_validate(trainer) : CT_OK;
+}
+
+/* A run that was killed between a checkpoint and its validation makes up for it on resuming. */
+static ct_status catch_up(ct_trainer *trainer)
+{
+    const ct_validation_record *records;
+    int64_t count = ct_metrics_validations(trainer->metrics, &records);
+    bool done = count > 0 && records[count - 1].step == trainer->step;
+    return validation_due(trainer) && !done ? ct_trainer_validate(trainer) : CT_OK;
+}
+
+static ct_status stop_early(ct_trainer *trainer)
+{
+    char path[CT_PATH_BYTES];
+    ct_progress_finish(&trainer->progress);
+    if (trainer->checkpoint_step != trainer->step) CT_TRY(ct_trainer_save(trainer));
+    CT_TRY(ct_run_checkpoint_path(trainer->config->output, trainer->step, path));
+    return ct_fail(CT_ERR_INTERRUPTED,
+                   "stopped after step %" PRId64 " of %" PRId64
+                   "; go on with --resume (checkpoint %s)",
+                   trainer->step, trainer->total_steps, path);
+}
+
+static ct_status train_loop(ct_trainer *trainer)
+{
+    int64_t stop_at = trainer->options->stop_at;
+    ct_status first = catch_up(trainer);
+    if (first == CT_ERR_INTERRUPTED) return stop_early(trainer);
+    CT_TRY(first);
+    while (trainer->step < trainer->total_steps) {
+        if (ct_interrupt_pending(trainer->options->interrupt)) return stop_early(trainer);
+        ct_status status = step_once(trainer);
+        if (status == CT_OK) status = after_step(trainer);
+        if (status == CT_ERR_INTERRUPTED) return stop_early(trainer);
+        CT_TRY(status);
+        if (stop_at > 0 && trainer->step >= stop_at && trainer->step < trainer->total_steps)
+            return stop_early(trainer);
+    }
+    return CT_OK;
+}
+
+ct_status ct_train(const ct_train_options *options)
+{
+    ct_trainer trainer;
+    ct_status status = ct_trainer_open(options, &trainer);
+    if (status == CT_OK) {
+        status = train_loop(&trainer);
+        ct_progress_finish(&trainer.progress);
+    }
+    ct_trainer_close(&trainer);
+    return status;
+}

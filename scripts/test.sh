@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds and passes the tests: everything under AddressSanitizer and
+# UndefinedBehaviorSanitizer, the threaded modules under ThreadSanitizer, and everything, with the
+# end-to-end runs, in the release build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/install-deps.sh
+
+# preset [ctest arguments]: build it and run its tests.
+run_preset() {
+    local preset=$1
+    shift
+    echo "== $preset =="
+    cmake --preset "$preset" -G Ninja >/dev/null
+    cmake --build --preset "$preset"
+    ctest --preset "$preset" "$@"
+}
+
+run_preset tsan -R '^(loader|text|data|base)$'
+run_preset asan -LE e2e
+run_preset release

@@ -1,0 +1,146 @@
+/* Op cases: one table of shapes and options that drives every check of a backend's operations.
+ *
+ * A kind (conv2d, linear, ...) names its tensors ("slots"), computes them in f64, forward and
+ * backward, and calls the operation. A case is a kind with parameters. From these the harness
+ *   - checks the f64 backward against central differences of the f64 forward (small cases),
+ *   - checks the f64 reference and the device against PyTorch, where tests/reference/data/ops.*
+ *     has the case (tests/reference/make_ops.py),
+ *   - checks the device against the f64 reference, forward and backward, at 1 and 3 threads, after
+ *     `prepare`; outputs that must be overwritten are full of NaN before; inputs must stay as they
+ *     were; a second call must give the same bits and allocate nothing.
+ *
+ * Error limit (the only one; ct_case_limit). R0 is the f64 result of unrounded f64 inputs; R1 that
+ * of inputs rounded to their dtype, with results (and what forward hands to backward) rounded too;
+ * D the device's. Then, for the maximum norm and for the root mean square (rms) alike,
+ *     |D - R0| <= 2 |R1 - R0| + eps sqrt(terms) rms(R0)
+ * where eps is 2^-23 and `terms` the number of values summed for one element: rounding errors of a
+ * sum of that many random terms grow like its square root. Integer results must equal R1.
+ *
+ * To add an operation: write a kind and a table in a cases_*.c, name the table in CT_CASE_TABLES.
+ */
+#ifndef CT_TESTS_OP_CASE_H
+#define CT_TESTS_OP_CASE_H
+
+#include "op.h"
+
+#define CT_CASE_SLOTS  16
+#define CT_CASE_PARAMS 12
+
+typedef enum ct_slot_role {
+    CT_SLOT_INPUT,  /* has a gradient, which backward overwrites (=) */
+    CT_SLOT_PARAM,  /* has a gradient, which backward adds to (+=) */
+    CT_SLOT_CONST,  /* input without gradient: ids, pixels */
+    CT_SLOT_OUTPUT, /* written by forward; its gradient is an input of backward */
+    CT_SLOT_SAVED,  /* written by forward, for backward */
+    CT_SLOT_STATE   /* updated by forward: running statistics, optimiser state */
+} ct_slot_role;
+
+typedef struct ct_slot {
+    const char *name; /* as in op.h and make_ops.py */
+    ct_slot_role role;
+    int64_t count;
+    /* The reference's numbers. Inputs are filled before ref_fwd, gradients of outputs before
+     * ref_bwd; ref_fwd writes v of OUTPUT and SAVED, changes v of STATE; ref_bwd writes (=, also
+     * for PARAM) g of INPUT and PARAM. g is NULL for the other roles. */
+    double *v, *g;
+    /* The device's: value and gradient. d is absent where g is NULL. */
+    ct_tensor t, d;
+    double terms, grad_terms; /* values summed for one element of v, of g; 1 unless set */
+    bool unchecked;           /* SAVED that backends may define as they like */
+} ct_slot;
+
+typedef struct ct_case_run ct_case_run;
+
+typedef struct ct_kind {
+    const char *name;
+    /* Declares the slots with ct_case_slot from run->p. */
+    void (*setup)(ct_case_run *run);
+    /* Optional. f32 slots that are read come filled with standard normal numbers, others with 0;
+     * here they can be given other values, e.g. positive variances, ids, flags. */
+    void (*fill)(ct_case_run *run);
+    void (*ref_fwd)(ct_case_run *run);
+    void (*ref_bwd)(ct_case_run *run); /* NULL: no backward */
+    /* Fill in the argument struct from slot[].t and .d and call ct_op_*(&run->exec, &args). They
+     * must not look at tensor data: they also run while planning. */
+    ct_status (*fwd)(ct_case_run *run);
+    ct_status (*bwd)(ct_case_run *run); /* NULL: no backward */
+    /* Floating-point operations of forward or backward (a multiply-add is 2). */
+    double (*flops)(const int64_t *p, bool backward);
+} ct_kind;
+
+typedef struct ct_case {
+    const ct_kind *kind;
+    const char *name; /* unique among all cases; make_ops.py uses the same */
+    int64_t p[CT_CASE_PARAMS];
+} ct_case;
+
+struct ct_case_run {
+    const ct_case *c;
+    const int64_t *p; /* = c->p */
+    ct_slot slot[CT_CASE_SLOTS];
+    int slots;
+    ct_exec exec; /* of the device under test */
+    uint64_t seed;
+};
+
+typedef struct ct_case_table {
+    const ct_case *cases;
+    int count;
+} ct_case_table;
+
+/* Every table: CT_DEFINE_CASE_TABLE(images, array) in cases_images.c defines ct_cases_images. */
+#define CT_CASE_TABLES(X)           X(images) X(linear) X(rows) X(tokens) X(loss)
+
+#define CT_CASE_DECLARE_TABLE(name) extern const ct_case_table ct_cases_##name;
+CT_CASE_TABLES(CT_CASE_DECLARE_TABLE)
+#undef CT_CASE_DECLARE_TABLE
+
+#define CT_DEFINE_CASE_TABLE(name, array)                                                          \
+    const ct_case_table ct_cases_##name = {array, (int)(sizeof(array) / sizeof *(array))}
+
+/* Declares slot `index` (they come in order, 0, 1, ...) of shape `dims`, which lists 1 to 4
+ * positive numbers and ends with 0, e.g. (const int64_t[]){n, d, 0}. An optional tensor that the
+ * case leaves out is declared with absent true: count 0, v and g NULL, tensors absent. */
+ct_slot *ct_case_slot(ct_case_run *run, int index, const char *name, ct_slot_role role,
+                      ct_dtype dtype, const int64_t *dims, bool absent);
+
+/* Random numbers for fill(): standard normal, and integers in [0, bound). */
+double ct_case_normal(const ct_case_run *run, int slot, int64_t index);
+int64_t ct_case_below(const ct_case_run *run, int slot, int64_t index, int64_t bound);
+
+/* ---- the harness's own, used by the checks and the benchmarks -------------------------------- */
+
+/* Sets up the slots and fills inputs (and gradients of outputs) for `c`. Device memory is not
+ * touched. Fails the test when memory is short. */
+void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed);
+void ct_case_end(ct_case_run *run);
+
+/* Rounds all that is read to the slots' dtypes. */
+void ct_case_round_inputs(ct_case_run *run);
+/* ref_fwd, then ref_bwd if there is one; `rounded`: what forward hands to backward, and all
+ * results, are rounded to their dtypes. */
+void ct_case_reference(ct_case_run *run, bool rounded);
+
+/* What element `index` of the gradient of a PARAM slot holds before backward adds to it. */
+float ct_case_start(const ct_case_run *run, int slot, int64_t index);
+
+/* Bytes that a pass must at least move: every tensor it reads or writes, once. */
+double ct_case_bytes(const ct_case_run *run, bool backward);
+
+/* The most that |D - R0| may be, given |R1 - R0| and rms(R0). */
+double ct_case_limit(double rounding_error, double terms, double rms);
+
+/* ---- checks: each fails the running test with a message -----------------------------------------
+ */
+
+/* The f64 backward against central differences of the f64 forward (finite_differences.c). */
+void ct_check_finite_differences(const ct_case *c, uint64_t seed);
+
+/* The device against the reference (device_check.c). */
+void ct_check_device(const ct_case *c, ct_device *device, uint64_t seed);
+
+/* Replaces what the case reads by the numbers in PyTorch's file, and checks reference and device
+ * against PyTorch's results (torch_check.c). */
+void ct_check_torch(const ct_case *c, ct_device *device);
+
+#endif

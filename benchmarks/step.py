@@ -118,7 +118,7 @@ def main():
     ours = [args.binary, args.config, f"threads={args.threads}", f"train.batch_size={args.batch}",
             f"image.size={args.size}", f"data.captions={args.captions}",
             f"data.images={args.images}", f"text.vocab={args.vocab}", "projection.kind=linear",
-            "projection.dim=256"]
+            "projection.dim=256", "data.validation=0", "data.test=0"]
     torch = [sys.executable, *sys.argv]
     workers = [Worker("clip-train", ours, environment),
                Worker("PyTorch, padded to 77", torch + ["--pad", "77"], environment),

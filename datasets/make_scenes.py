@@ -42,10 +42,9 @@ def size_option(text):
 
 def number_option(least, most):
     def parse(text):
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value}: expected {least} to {most}")
-        return value
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number from {least} to {most}")
+        return int(text)
     return parse
 
 
@@ -100,8 +99,10 @@ def main():
     options = parse_arguments()
     try:
         make_collection(options)
-    except (DataError, OSError) as error:
+    except DataError as error:
         sys.exit(f"make_scenes.py: {error}")
+    except OSError as error:
+        sys.exit(f"make_scenes.py: {error.filename or options.out}: {error.strerror}")
 
 
 if __name__ == "__main__":

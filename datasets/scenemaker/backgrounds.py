@@ -249,12 +249,14 @@ def striped_blanket(rng, size):
     image = Image.new("RGB", size)
     draw = ImageDraw.Draw(image)
     one, two = rng.sample(sorted(COLOURS), 2)
-    wide = w / rng.uniform(8, 14)
-    for k in range(math.ceil(w / wide)):
+    wide, upright = h / rng.uniform(6, 11), rng.random() < 0.5
+    for k in range(math.ceil((w if upright else h) / wide)):
         colour = (COLOURS[one], COLOURS[two], (240, 238, 230))[k % 3]
-        draw.rectangle((k * wide, 0, (k + 1) * wide, h), fill=jitter(rng, colour, 5))
-    weave = fractal(rng, size, w / 2, h / 2, 1)
-    return Image.blend(image, ImageOps.colorize(weave, (80, 80, 80), (220, 220, 220)), 0.12), 0, ""
+        near, far = k * wide, (k + 1) * wide
+        box = (near, 0, far, h) if upright else (0, near, w, far)
+        draw.rectangle(box, fill=jitter(rng, colour, 5))
+    weave = ImageOps.colorize(fractal(rng, size, w / 2, h / 2, 1), (80, 80, 80), (220, 220, 220))
+    return Image.blend(image, weave, 0.12), 0.0, ""
 
 
 def cobblestones(rng, size):

@@ -7,7 +7,7 @@ from .paint import noise
 
 # Height of an object as a fraction of the picture's, by the number of objects in it.
 HEIGHTS = {1: (0.5, 0.8), 2: (0.42, 0.62), 3: (0.36, 0.5)}
-SMALL, BIG = 0.55, 1.2  # factors
+SMALL, BIG = 0.6, 1.2  # factors
 WRITING = ("street", "building")  # never mirrored
 
 
@@ -77,11 +77,13 @@ def as_a_camera_sees_it(rng, image):
     red = red.point(lambda v: int(v * (1 + warmth)))
     blue = blue.point(lambda v: int(v * (1 - warmth)))
     image = change_light(rng, Image.merge("RGB", (red, green, blue)))
-    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.5) * size[1] / 120))
+    fineness = max(1.0, size[1] / 120) ** 0.5
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.5) * fineness))
     light = noise(rng, size, (2, 2)).convert("RGB")  # uneven light
     image = Image.blend(image, ImageChops.soft_light(image, light), rng.uniform(0.1, 0.35))
     grain = Image.frombytes("RGB", size, rng.randbytes(3 * size[0] * size[1]))
-    return Image.blend(image, ImageChops.soft_light(image, grain), rng.uniform(0.02, 0.1))
+    strength = min(0.25, rng.uniform(0.02, 0.1) * fineness)
+    return Image.blend(image, ImageChops.soft_light(image, grain), strength)
 
 
 def draw_scene(rng, scene, size, stamps):

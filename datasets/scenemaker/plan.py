@@ -80,11 +80,13 @@ def plan_scenes(rng, things, count, most):
     """`count` different scenes with one to `most` objects each."""
     deck, seen, scenes = Deck(rng, things), set(), []
     while len(scenes) < count:
-        groups = choose_sizes(rng, choose_groups(rng, deck, most))
+        groups = choose_groups(rng, deck, most)
         background = choose_background(rng, groups)
-        pair = sum(group.count for group in groups) == 2 and len(groups) == 2
+        pair = len(groups) == 2 and all(group.count == 1 for group in groups)
         flat = BACKGROUNDS[background].layout == "flat"
-        scene = Scene(background, tuple(groups), pair and flat and rng.random() < STACKED)
+        stacked = pair and flat and rng.random() < STACKED
+        groups = groups if stacked else choose_sizes(rng, groups)
+        scene = Scene(background, tuple(groups), stacked)
         # With one object there are few different scenes; beyond them, the pictures still differ.
         if scene.key in seen and len(groups) > 1:
             continue

@@ -261,10 +261,12 @@ ct_status ct_key_set(ct_config *config, const ct_key *key, const char *where,
 /* The shortest of 15, 16 and 17 digits that reads back to the same double. */
 static void format_real(double value, char out[CT_KEY_TEXT_BYTES])
 {
+    char text[32];
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(out, CT_KEY_TEXT_BYTES, "%.*g", digits, value);
-        if (strtod(out, NULL) == value) return;
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
     }
+    strcpy(out, text);
 }
 
 const char *ct_key_format(const ct_config *config, const ct_key *key, int index,

@@ -50,7 +50,7 @@ const ct_key ct_keys[] = {
     {CHOICE(precision), NAMES("f32", "bf16"), .preset = "f32",
      .help = "Type of activations and of the operands of matrix products and convolutions. "
              "Parameters, their moments, normalisation statistics and the loss stay in f32 either "
-             "way."},
+             "way. The processor computes in f32 only."},
 
     {TEXT(data.captions), .preset = "\"\"", .help = "The captions file. **Required.**"},
     {TEXT(data.images), .preset = "\"\"",
@@ -145,7 +145,7 @@ const ct_key ct_keys[] = {
 
     {CHOICE(projection.kind), NAMES("linear", "mlp"), .preset = "linear",
      .help = "`linear`: one matrix without bias, as in OpenAI's CLIP. `mlp`: p = fc1(x), then "
-             "LayerNorm(p + dropout(fc2(GELU(p)))), which learns faster on small data."},
+             "LayerNorm(p + dropout(fc2(GELU(p))))."},
     {WHOLE(projection.dim), WHOLE_RANGE(1, 8192), .preset = "512",
      .help = "Width of the shared space. OpenAI's ViT-B/32 has 512."},
     {REAL(projection.dropout), REAL_RANGE(0, 1), .below_max = true, .preset = "0.1",

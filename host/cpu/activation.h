@@ -55,10 +55,14 @@ static inline float ct_quick_gelu(float x)
     return x / (1.0f + ct_expf(-CT_QUICK_GELU_FACTOR * x));
 }
 
+/* With a = 1.702 x: sigmoid(a) + a sigmoid(a) sigmoid(-a), both sigmoids from e^-|a|, so that
+ * neither overflows nor cancels. */
 static inline float ct_quick_gelu_derivative(float x)
 {
-    const float sigmoid = 1.0f / (1.0f + ct_expf(-CT_QUICK_GELU_FACTOR * x));
-    return sigmoid + CT_QUICK_GELU_FACTOR * x * sigmoid * (1.0f - sigmoid);
+    const float a = CT_QUICK_GELU_FACTOR * x;
+    const float e = ct_expf(a < 0.0f ? a : -a);
+    const float larger = 1.0f / (1.0f + e), smaller = e * larger;
+    return (a < 0.0f ? smaller : larger) + a * smaller * larger;
 }
 
 /* NaN stays NaN. */

@@ -218,7 +218,7 @@ static bool is_header(span line, const char *header)
     for (char *at = line.start; at < line.end; at++) {
         while (*header == ' ') header++;
         if (is_space(*at) || *at == '"') continue;
-        if (tolower((unsigned char)*at) != *header) return false;
+        if (!*header || tolower((unsigned char)*at) != *header) return false;
         header++;
     }
     return *header == '\0';

@@ -28,7 +28,7 @@ int64_t ct_sampler_steps_per_epoch(const ct_sampler *sampler);
 /* slot in [0, batch_size). attempt 0 is the slot's own photo; attempt k > 0 is the k-th substitute
  * for a photo that cannot be read: the epoch's other photos, in its order and going round, from a
  * start that differs by slot, so that two slots of a batch do not get the same one (while there
- * are two for each). When the batch takes all photos, the next ones within the batch. Not
+ * are enough of them). When the batch takes all photos, the next ones within the batch. Not
  * thread-safe: keeps the permutation of the epoch last asked for (callers lock). */
 ct_sample ct_sampler_get(ct_sampler *sampler, int64_t step, int32_t slot, int32_t attempt);
 

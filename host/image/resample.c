@@ -2,16 +2,52 @@
  * ImagingResample). All sums are of integers, so the result does not depend on the vector width. */
 #include <string.h>
 
+#ifdef __SSE4_1__
+#include <immintrin.h>
+#endif
+
 #include "base/memory.h"
 #include "image/decoder.h"
 #include "image/fixed.h"
 
-#define ROWS_AT_ONCE 4
-#define BLOCK_BYTES  64 /* of a row in the vertical pass: its sums stay in registers */
+#ifdef __AVX2__
+#define LANES 8 /* of a vector of sums */
+#else
+#define LANES 4
+#endif
+#define ROWS_AT_ONCE 4 /* horizontal pass: independent sums hide the multiplications' latency */
+#define BLOCK        8 /* vertical pass: vectors of sums at once, all in registers */
+#define BLOCK_BYTES  (BLOCK * LANES)
 
-/* A pixel in four lanes, the last one of no meaning. */
+/* A pixel in four lanes, the last one of no meaning; and LANES bytes of a row. */
 typedef uint8_t pixel_bytes __attribute__((vector_size(4)));
 typedef int32_t pixel_sums __attribute__((vector_size(16)));
+typedef uint8_t lane_bytes __attribute__((vector_size(LANES)));
+typedef int32_t lane_sums __attribute__((vector_size(LANES * 4)));
+
+/* Bytes to 32-bit lanes: one instruction, which compilers do not find by themselves. */
+static inline pixel_sums widen_pixel(const uint8_t *bytes)
+{
+#ifdef __SSE4_1__
+    return (pixel_sums)_mm_cvtepu8_epi32(_mm_loadu_si32(bytes));
+#else
+    return (pixel_sums){bytes[0], bytes[1], bytes[2], bytes[3]};
+#endif
+}
+
+static inline lane_sums widen_lanes(const uint8_t *bytes)
+{
+#ifdef __AVX2__
+    return (lane_sums)_mm256_cvtepu8_epi32(_mm_loadu_si64(bytes));
+#else
+    return widen_pixel(bytes);
+#endif
+}
+
+/* Integer part of vectors of sums, so that conversion to bytes gives the value clipped to 0..255:
+ * negative lanes become 0, those over 255 all ones. */
+#define CLIPPED(sums)                                                                              \
+    ((((sums) >> CT_FIXED_BITS) & ~((sums) >> 31)) | (((sums) >> CT_FIXED_BITS) > 255))
 
 /* Rows of pixels somewhere in a photo. */
 typedef struct rows_view {
@@ -26,12 +62,6 @@ static const uint8_t *row_of(const rows_view *view, int32_t row)
 {
     if (view->last_row && row == view->last) return view->last_row;
     return view->data + (size_t)row * view->stride_bytes;
-}
-
-static inline uint8_t clip(int32_t sum)
-{
-    int32_t value = sum >> CT_FIXED_BITS;
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
 /* Loading a pixel as four bytes touches the byte behind it, and behind a photo's last row there may
@@ -49,21 +79,21 @@ static ct_status guard_last_row(ct_decoder *decoder, ct_box box, ct_pixels in, r
     return CT_OK;
 }
 
-/* One output column of four rows. */
+/* One output column of four rows; store_bytes: 4 where the byte behind the pixel may be touched. */
 static inline void narrow_column(const uint8_t *const in[ROWS_AT_ONCE], int32_t taps,
-                                 const int32_t *weight, uint8_t *const out[ROWS_AT_ONCE])
+                                 const int32_t *weight, size_t store_bytes,
+                                 uint8_t *const out[ROWS_AT_ONCE])
 {
     pixel_sums sums[ROWS_AT_ONCE];
     for (int r = 0; r < ROWS_AT_ONCE; r++) sums[r] = (pixel_sums){0} + CT_FIXED_HALF;
     for (int32_t t = 0; t < taps; t++) {
-        for (int r = 0; r < ROWS_AT_ONCE; r++) {
-            pixel_bytes pixel;
-            memcpy(&pixel, in[r] + (size_t)t * 3, sizeof pixel);
-            sums[r] += __builtin_convertvector(pixel, pixel_sums) * weight[t];
-        }
+        for (int r = 0; r < ROWS_AT_ONCE; r++)
+            sums[r] += widen_pixel(in[r] + (size_t)t * 3) * weight[t];
     }
-    for (int r = 0; r < ROWS_AT_ONCE; r++)
-        for (int c = 0; c < 3; c++) out[r][c] = clip(sums[r][c]);
+    for (int r = 0; r < ROWS_AT_ONCE; r++) {
+        pixel_bytes pixel = __builtin_convertvector(CLIPPED(sums[r]), pixel_bytes);
+        memcpy(out[r], &pixel, store_bytes);
+    }
 }
 
 /* out (end - begin, width, 3) = rows [begin, end) of the view, narrowed or widened. */
@@ -80,24 +110,39 @@ static void horizontal_pass(const rows_view *view, const ct_axis *axis, int32_t 
         }
         for (int32_t x = 0; x < width; x++) {
             const uint8_t *in[ROWS_AT_ONCE];
-            for (int r = 0; r < ROWS_AT_ONCE; r++)
-                in[r] = in_rows[r] + (size_t)(axis->first[x] - view->first_column) * 3;
-            narrow_column(in, axis->taps[x], axis->weight + (size_t)x * (size_t)axis->stride,
-                          out_rows);
+            const int32_t *weight = axis->weight + (size_t)x * (size_t)axis->stride;
+            size_t first = (size_t)(axis->first[x] - view->first_column) * 3;
+            for (int r = 0; r < ROWS_AT_ONCE; r++) in[r] = in_rows[r] + first;
+            if (x + 1 < width) narrow_column(in, axis->taps[x], weight, 4, out_rows);
+            else narrow_column(in, axis->taps[x], weight, 3, out_rows);
             for (int r = 0; r < ROWS_AT_ONCE; r++) out_rows[r] += 3;
         }
     }
 }
 
-/* `count` bytes (at most BLOCK_BYTES) of one output row. */
+/* BLOCK_BYTES bytes of one output row. */
 static inline void blend_block(const uint8_t *in, size_t stride_bytes, int32_t taps,
-                               const int32_t *weight, int32_t count, uint8_t *restrict out)
+                               const int32_t *weight, uint8_t *out)
 {
-    int32_t sums[BLOCK_BYTES];
-    for (int32_t i = 0; i < count; i++) sums[i] = CT_FIXED_HALF;
-    for (int32_t t = 0; t < taps; t++, in += stride_bytes)
-        for (int32_t i = 0; i < count; i++) sums[i] += in[i] * weight[t];
-    for (int32_t i = 0; i < count; i++) out[i] = clip(sums[i]);
+    lane_sums sums[BLOCK];
+    for (int i = 0; i < BLOCK; i++) sums[i] = (lane_sums){0} + CT_FIXED_HALF;
+    for (int32_t t = 0; t < taps; t++, in += stride_bytes) {
+        for (int i = 0; i < BLOCK; i++) sums[i] += widen_lanes(in + i * LANES) * weight[t];
+    }
+    for (int i = 0; i < BLOCK; i++) {
+        lane_bytes bytes = __builtin_convertvector(CLIPPED(sums[i]), lane_bytes);
+        memcpy(out + i * LANES, &bytes, sizeof bytes);
+    }
+}
+
+/* One byte, for rows shorter than a block. */
+static inline uint8_t blend_byte(const uint8_t *in, size_t stride_bytes, int32_t taps,
+                                 const int32_t *weight)
+{
+    int32_t sum = CT_FIXED_HALF;
+    for (int32_t t = 0; t < taps; t++) sum += in[(size_t)t * stride_bytes] * weight[t];
+    sum >>= CT_FIXED_BITS;
+    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
 /* out (height, row_bytes); in: row `first_row` of the axis's input, rows stride_bytes apart. */
@@ -107,11 +152,16 @@ static void vertical_pass(const uint8_t *in, size_t stride_bytes, int32_t first_
     for (int32_t y = 0; y < height; y++, out += row_bytes) {
         const uint8_t *rows = in + (size_t)(axis->first[y] - first_row) * stride_bytes;
         const int32_t *weight = axis->weight + (size_t)y * (size_t)axis->stride;
-        int32_t x = 0;
-        for (; x + BLOCK_BYTES <= row_bytes; x += BLOCK_BYTES)
-            blend_block(rows + x, stride_bytes, axis->taps[y], weight, BLOCK_BYTES, out + x);
-        if (x < row_bytes)
-            blend_block(rows + x, stride_bytes, axis->taps[y], weight, row_bytes - x, out + x);
+        int32_t taps = axis->taps[y];
+        if (row_bytes < BLOCK_BYTES) {
+            for (int32_t x = 0; x < row_bytes; x++)
+                out[x] = blend_byte(rows + x, stride_bytes, taps, weight);
+            continue;
+        }
+        for (int32_t x = 0; x < row_bytes; x += BLOCK_BYTES) {
+            int32_t at = x + BLOCK_BYTES <= row_bytes ? x : row_bytes - BLOCK_BYTES;
+            blend_block(rows + at, stride_bytes, taps, weight, out + at);
+        }
     }
 }
 

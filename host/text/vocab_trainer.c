@@ -95,7 +95,7 @@ static ct_status add_character(trainer *self, int32_t c, bool continuing, int32_
  * seen: by code point, zeroed; bit 0: in a word, bit 1: not at its start. */
 static ct_status add_alphabet(trainer *self, uint8_t *seen)
 {
-    int32_t c, number;
+    int32_t c, number, highest = -1;
     for (int32_t w = 0; w < self->word_table.count; w++) {
         const char *bytes = ct_table_bytes(&self->word_table, w);
         size_t size = self->word_table.keys[w].size;
@@ -103,10 +103,11 @@ static ct_status add_alphabet(trainer *self, uint8_t *seen)
             uint8_t bits = i ? 3 : 1;
             i += decode(bytes + i, size - i, &c);
             seen[c] |= bits;
+            if (c > highest) highest = c;
         }
     }
     for (int bit = 0; bit < 2; bit++)
-        for (c = 0; c < UNICODE_POINTS; c++)
+        for (c = 0; c <= highest; c++)
             if (seen[c] >> bit & 1) CT_TRY(add_character(self, c, bit == 1, &number));
     return CT_OK;
 }

@@ -151,8 +151,9 @@ static ct_status normalise(ct_words *words, const char *text, size_t size, bool 
         i += bytes > 0 ? (size_t)bytes : 1;
         char class = bytes > 0 ? class_of(c) : '-';
         if (class == '-') continue;
-        CT_TRY(ct_grow(&words->points, &words->point_capacity, words->point_count + MAX_DECOMPOSED,
-                       sizeof *words->points, "a caption"));
+        CT_TRY(ct_grow(&words->points, &words->point_capacity,
+                       words->point_count + MAX_DECOMPOSED + 2, sizeof *words->points,
+                       "a caption"));
         bool apart = is_chinese(c);
         if (apart) put_point(words, ' ', false);
         put_point(words, class == ' ' ? ' ' : c, lowercase);

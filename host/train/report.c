@@ -99,14 +99,15 @@ static void write_recall_row(FILE *stream, const char *direction, const char *me
     const double share_chance[] = {by_chance->r1, by_chance->r5, by_chance->r10};
     const double rank[] = {recall->median_rank, recall->mean_rank};
     const double rank_chance[] = {by_chance->median_rank, by_chance->mean_rank};
-    fprintf(stream, "<tr><th scope=\"row\">%s<small>%s</small></th>", direction, meaning);
+    fprintf(stream, "<tr><th scope=\"row\">%s<small><span>%s</span></small></th>", direction,
+            meaning);
     for (int i = 0; i < 3; i++)
-        fprintf(stream, "<td><b>%.1f %%</b><small>chance %.1f %%</small></td>", share[i],
+        fprintf(stream, "<td><b>%.1f</b><small><span>chance </span>%.1f</small></td>", share[i],
                 share_chance[i]);
     for (int i = 0; i < 2; i++) {
         fputs("<td><b>", stream);
         ct_report_rank(stream, rank[i]);
-        fputs("</b><small>chance ", stream);
+        fputs("</b><small><span>chance </span>", stream);
         ct_report_rank(stream, rank_chance[i]);
         fputs("</small></td>", stream);
     }
@@ -115,8 +116,9 @@ static void write_recall_row(FILE *stream, const char *direction, const char *me
 
 static void write_recall_table(FILE *stream, const ct_retrieval *r, const chance *by_chance)
 {
-    fputs("<div class=\"card scroll\"><table>\n<thead><tr><th scope=\"col\">Retrieval</th>"
-          "<th scope=\"col\">R@1</th><th scope=\"col\">R@5</th><th scope=\"col\">R@10</th>"
+    fputs("<div class=\"card scroll\"><table>\n<thead><tr><th scope=\"col\">Retrieval<small>below: "
+          "chance</small></th>"
+          "<th scope=\"col\">R@1, %</th><th scope=\"col\">R@5, %</th><th scope=\"col\">R@10, %</th>"
           "<th scope=\"col\">Median rank</th><th scope=\"col\">Mean rank</th></tr></thead>\n"
           "<tbody>\n",
           stream);

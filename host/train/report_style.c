@@ -109,7 +109,12 @@ const char ct_report_style[] =
     "@media(max-width:820px){.charts,.gallery{grid-template-columns:1fr}\n"
     ".tiles{grid-template-columns:1fr 1fr}}\n"
     "@media(max-width:480px){main{padding:26px 14px 44px}.tile{padding:13px 14px}\n"
-    ".tile b{font-size:1.6rem}.strip{gap:5px}.query{padding:13px}.photo-query{gap:10px}\n"
-    "th,td{padding:10px 11px}.chart svg{font-size:15px}.ticks,.axis{font-size:14px}}\n"
+    ".tile b{font-size:1.6rem}.strip{gap:5px}.query{padding:13px}\n"
+    "th,td{padding:9px 5px;white-space:normal;font-size:.82rem}\n"
+    "th:first-child{padding-left:14px}td:last-child,th:last-child{padding-right:14px}\n"
+    "td b{font-size:.95rem}tbody small span{display:none}\n"
+    ".photo-query{display:block}.asked{display:flex;align-items:center;gap:12px;\n"
+    "margin-bottom:10px}.asked .photo{width:104px}.asked .rank{margin:0}\n"
+    ".captions li{padding:4px 7px}}\n"
     "@media print{.card,.tile{break-inside:avoid}body{background:none}}\n";
 /* clang-format on */

@@ -69,10 +69,12 @@ void ct_report_rank(FILE *stream, double rank)
         fputs("–", stream);
         return;
     }
-    if (rank >= 1000) rank = round(rank);
-    ct_report_count(stream, (int64_t)rank);
-    int tenths = (int)(10 * (rank - floor(rank)));
-    if (tenths > 0) fprintf(stream, ".%d", tenths);
+    if (rank >= 999.95) {
+        ct_report_count(stream, llround(rank));
+        return;
+    }
+    long tenths = lround(10 * rank);
+    fprintf(stream, tenths % 10 ? "%ld.%ld" : "%ld", tenths / 10, tenths % 10);
 }
 
 void ct_report_base64(FILE *stream, const uint8_t *bytes, size_t size)

@@ -157,9 +157,12 @@ static void describe(const ct_trainer *trainer)
            (double)ct_params_elements(ct_clip_params(trainer->clip)) * 1e-6,
            (double)memory.parameter_bytes / 1048576, (double)memory.activation_bytes / 1048576,
            (double)memory.workspace_bytes / 1048576);
-    ct_log(CT_LOG_INFO, "%s on %s, %d threads: steps %" PRId64 " to %" PRId64,
-           trainer->step ? "going on" : "training", trainer->options->device->backend->name,
-           trainer->options->threads, trainer->step + 1, trainer->total_steps);
+    if (trainer->step == trainer->total_steps)
+        ct_log(CT_LOG_INFO, "all %" PRId64 " steps are done already", trainer->total_steps);
+    else
+        ct_log(CT_LOG_INFO, "%s on the %s device with %d threads: steps %" PRId64 " to %" PRId64,
+               trainer->step ? "going on" : "training", trainer->options->device->backend->name,
+               trainer->options->threads, trainer->step + 1, trainer->total_steps);
 }
 
 static ct_status open_all(ct_trainer *trainer, ct_checkpoint *checkpoint)

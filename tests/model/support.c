@@ -74,8 +74,8 @@ static bool ends_with(const char *text, const char *end)
 static void draw_initial(const ct_param *param, bool bottleneck, float *host)
 {
     const int64_t *dim = param->value.dim;
-    const bool shifted = bottleneck && strncmp(param->name, "image.", 6) == 0 &&
-                         !ends_with(param->name, "bn3.bias");
+    const bool last = strstr(param->name, bottleneck ? ".bn3." : ".bn2.");
+    const bool shifted = strncmp(param->name, "image.", 6) == 0 && !last;
     double centre = 0.0, scale;
     if (param->value.rank == 4) {
         scale = sqrt(6.0 / (double)(dim[0] * dim[1] * dim[2]));
@@ -85,7 +85,7 @@ static void draw_initial(const ct_param *param, bool bottleneck, float *host)
         centre = shifted ? 2.5 : 0.0;
         scale = 0.1;
     } else {
-        centre = ends_with(param->name, "bn3.weight") ? 0.25 : 1.0;
+        centre = last ? 0.25 : 1.0;
         scale = 0.25;
     }
     const ct_rng_key key = stream(param->name);
@@ -158,8 +158,7 @@ void batch_create(const reference *ref, int index, batch *out)
     const ct_rng_key tokens = batch_stream("tokens", index);
     for (int32_t n = 0; n < count; n++)
         for (int32_t t = out->cu_seqlens[n]; t < out->cu_seqlens[n + 1]; t++) {
-            out->tokens[t] =
-                (int32_t)ct_rng_below(tokens, (uint64_t)t, (uint32_t)ref->vocabulary);
+            out->tokens[t] = (int32_t)ct_rng_below(tokens, (uint64_t)t, (uint32_t)ref->vocabulary);
             out->positions[t] = t - out->cu_seqlens[n];
         }
     out->images = must_alloc((size_t)(count * size * size * 3));

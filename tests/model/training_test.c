@@ -1,8 +1,9 @@
 /* Ten optimiser steps of whole models against PyTorch in float64 (tests/reference/make_model.py).
  *
- * Limits. The loss: 1e-5 relative at every step. All else: twice the error that PyTorch itself makes
- * in float32, measured over the whole tensor, plus what f32 leaves of a sum over the network's
- * depth: EPS sqrt(DEPTH) of the reference's size. */
+ * Limits. The loss: 1e-5 relative at every step. All else: SINGLE times the error that PyTorch
+ * itself makes in float32, measured over the whole tensor (a factor 2 for another order of
+ * summation, 2 for the few entries that stand for the tensor), plus what rounding leaves over the
+ * network's depth: EPS sqrt(DEPTH) of the reference's size. */
 #include "model/support.h"
 
 #include <math.h>
@@ -13,8 +14,10 @@
 #include "model/tests.h"
 
 #define LOSS_LIMIT 1e-5
+#define SINGLE     4.0
 #define EPS        0x1p-24
-#define DEPTH      110 /* roundings in a row: 54 units of conv and norm, there and back */
+#define ZERO       1e-12 /* a gradient's norm in f64 that is all rounding */
+#define DEPTH      110   /* roundings in a row: 54 units of conv and norm, there and back */
 
 typedef struct session {
     reference ref;
@@ -32,12 +35,10 @@ static void session_open(const char *name, session *s)
     for (int i = 0; i < 2; i++) batch_create(&s->ref, i, &s->batches[i]);
     const ct_clip_limits limits = reference_limits(&s->batches[0], &s->batches[1]);
     assert_ok(ct_cpu_device_create(0, &s->device));
-    assert_ok(
-        ct_clip_create(s->ref.config, s->ref.vocabulary, s->device, &limits, &s->clip));
+    assert_ok(ct_clip_create(s->ref.config, s->ref.vocabulary, s->device, &limits, &s->clip));
     ct_params *params = ct_clip_params(s->clip);
     reference_initialise(&s->ref, params);
-    assert_ok(
-        ct_optimizer_create(s->ref.config, params, s->device, s->steps, &s->optimizer));
+    assert_ok(ct_optimizer_create(s->ref.config, params, s->device, s->steps, &s->optimizer));
 }
 
 static void session_close(session *s)
@@ -68,10 +69,16 @@ static difference compare(const cJSON *expected, const double *actual)
 
 static void check_error(const char *name, const char *what, difference d, double single_error)
 {
-    const double limit = 2.0 * single_error + EPS * sqrt(DEPTH) * d.size;
-    if (getenv("SHOW")) printf("RATIO %.3f %s %s %.3g %.3g\n", d.error / limit, name, what, d.error, d.size);
-    if (!(d.error <= limit) && !getenv("SHOW"))
+    const double limit = SINGLE * single_error + EPS * sqrt(DEPTH) * d.size;
+    if (!(d.error <= limit))
         fail_msg("%s: %s is off by %.3g of %.3g, limit %.3g", name, what, d.error, d.size, limit);
+}
+
+/* Root mean square of all gradients of the first step. */
+static double mean_gradient(const session *s)
+{
+    const double elements = (double)ct_params_elements(ct_clip_params(s->clip));
+    return json_at(json_get(s->ref.json, "grad_norm"), 0) / sqrt(elements);
 }
 
 /* Entry `i` of make_model.py's sample of a tensor with `count` elements. */
@@ -101,11 +108,18 @@ static void check_tensor(const session *s, const cJSON *json, const ct_param *pa
     free(host);
 
     const double single_error = json_number(json, error_key);
-    check_error(param->name, key, compare(expected, sampled), single_error);
-    if (!cJSON_HasObjectItem(json, norm_key)) return;
+    difference d = compare(expected, sampled);
+    if (!cJSON_HasObjectItem(json, norm_key)) {
+        check_error(param->name, key, d, single_error);
+        return;
+    }
     const double norm = json_number(json, norm_key), root = sqrt((double)count);
-    check_error(param->name, norm_key,
-                (difference){norm / root, fabs(sqrt(squares) - norm) / root}, single_error);
+    difference norms = {norm / root, fabs(sqrt(squares) - norm) / root};
+    /* A gradient that is zero (softmax ignores what is added to all keys) is a sum of terms that
+     * cancel: what rounding leaves is relative to them, not to it. */
+    if (norm < ZERO) d.size = norms.size = mean_gradient(s);
+    check_error(param->name, key, d, single_error);
+    check_error(param->name, norm_key, norms, single_error);
 }
 
 /* Every tensor of PyTorch's model, by name, and no other. */
@@ -119,10 +133,8 @@ static void check_tensors(const session *s, const char *key)
         const ct_param *param = ct_params_find(params, json->string);
         if (!param) fail_msg("the model has no %s", json->string);
         assert_int_equal(param->buffer, !cJSON_HasObjectItem(json, "grad"));
-        if (strcmp(key, "value") == 0)
-            check_tensor(s, json, param, &param->value, key);
-        else if (!param->buffer)
-            check_tensor(s, json, param, &param->grad, key);
+        if (strcmp(key, "value") == 0) check_tensor(s, json, param, &param->value, key);
+        else if (!param->buffer) check_tensor(s, json, param, &param->grad, key);
     }
 }
 
@@ -152,11 +164,11 @@ static void train(session *s)
 
         const double expected = json_at(losses, step - 1), norm = json_at(norms, step - 1);
         const double error = fabs(loss / expected - 1.0);
-        print_message("step %2d: loss %.7f, relative error %.1e (limit %.0e)\n", step,
-                      (double)loss, error, LOSS_LIMIT);
+        print_message("step %2d: loss %.7f, relative error %.1e (limit %.0e)\n", step, (double)loss,
+                      error, LOSS_LIMIT);
         assert_true(error <= LOSS_LIMIT);
-        check_error("the global norm", "grad", (difference){1.0, fabs(stats.grad_norm / norm - 1.0)},
-                    norm_error);
+        check_error("the global norm", "grad",
+                    (difference){1.0, fabs(stats.grad_norm / norm - 1.0)}, norm_error);
         assert_false(stats.skipped);
     }
 }

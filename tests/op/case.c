@@ -137,7 +137,7 @@ double ct_case_bytes(const ct_case_run *run, bool backward)
     return bytes;
 }
 
-double ct_case_limit(double rounding_error, double terms, double rms)
+double ct_case_limit(double rounding_error, double terms, double size)
 {
-    return 2 * rounding_error + (double)FLT_EPSILON * sqrt(terms) * rms;
+    return 2 * rounding_error + (double)FLT_EPSILON * sqrt(terms) * size;
 }

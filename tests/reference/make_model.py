@@ -101,11 +101,13 @@ def draw(name, count):
 def initial_value(name, shape, bottleneck):
     """Uniform, with the spread of a usual initialisation; biases and scales are not trivial.
 
-    Of the many activations of bottleneck networks some lie so close to zero that rounding decides
-    which side of the ReLU they are on, and each such element changes the gradient of its layer by a
-    thousandth. Larger biases before the ReLU make that rare; smaller scales of a block's last norm
-    (Goyal et al. 2017 start them at zero) keep the gradient from growing with depth."""
-    shifted = bottleneck and name.startswith("image.") and not name.endswith("bn3.bias")
+    Of the many activations of a ResNet some lie so close to zero that rounding decides which side
+    of the ReLU they are on, and each such element changes the gradient of its layer by a
+    thousandth. Larger biases before the ReLUs inside a block make that rare; smaller scales of a
+    block's last norm (Goyal et al. 2017 start them at zero) keep gradients from growing with depth.
+    """
+    last = ".bn3." if bottleneck else ".bn2."
+    shifted = name.startswith("image.") and last not in name
     count = math.prod(shape)
     centred = (draw(name, count) >> numpy.uint64(8)).astype(numpy.float64) * 2.0**-23 - 1.0
     if len(shape) == 4:  # filters: variance 2/(Co KH KW)
@@ -115,7 +117,7 @@ def initial_value(name, shape, bottleneck):
     elif name.endswith("bias"):
         value = (2.5 if shifted else 0.0) + 0.1 * centred
     else:
-        value = (0.25 if name.endswith("bn3.weight") else 1.0) + 0.25 * centred
+        value = (0.25 if last in name else 1.0) + 0.25 * centred
     return torch.from_numpy(value.astype(numpy.float32).reshape(shape))
 
 

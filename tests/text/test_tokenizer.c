@@ -199,7 +199,7 @@ static void faulty_vocabularies_are_refused(void **state)
 
 static void a_file_is_loaded(void **state)
 {
-    char path[] = "/tmp/test_tokenizer_XXXXXX";
+    char path[] = P_tmpdir "/test_tokenizer_XXXXXX";
     ct_tokenizer *tokenizer;
     int file = mkstemp(path);
     (void)state;

@@ -1,0 +1,146 @@
+/* Cases of grad_norm and adamw: whole training steps over two parameter tensors, the second of
+ * which has its own learning rate, no weight decay and perhaps an upper bound.
+ * p = elements of the first, of the second, steps, max_norm in thousandths, flags. */
+#include <math.h>
+
+#include "case.h"
+
+enum {
+    BOUNDED = 1,   /* the second tensor's values may not exceed BOUND */
+    FRESH = 2,     /* moments start at zero and steps at 1 */
+    NON_FINITE = 4 /* a gradient of the second step is infinite: the step changes nothing */
+};
+
+enum { VALUE, EXP_AVG, EXP_AVG_SQ, GRADS, STATS };
+
+enum { SEGMENTS = 2, EARLIER_STEPS = 20 };
+
+static const double beta1 = 0.9, beta2 = 0.98, eps = 1e-6, bound = 0.25;
+static const double lr_scale[SEGMENTS] = {1e-2, 5e-2}, weight_decay[SEGMENTS] = {0.2, 0};
+
+static double schedule(int64_t step)
+{
+    return 1 / (1 + 0.1 * (double)step);
+}
+
+/* Number of the optimiser step that is the case's step `index`, from 0. */
+static int64_t step_number(const ct_case_run *run, int64_t index)
+{
+    return index + 1 + (run->p[4] & FRESH ? 0 : EARLIER_STEPS);
+}
+
+static void setup(ct_case_run *run)
+{
+    int64_t count = run->p[0] + run->p[1], steps = run->p[2];
+    const int64_t *list = (const int64_t[]){count, 0};
+    ct_case_slot(run, VALUE, "value", CT_SLOT_STATE, CT_F32, list, false);
+    ct_case_slot(run, EXP_AVG, "exp_avg", CT_SLOT_STATE, CT_F32, list, false);
+    ct_case_slot(run, EXP_AVG_SQ, "exp_avg_sq", CT_SLOT_STATE, CT_F32, list, false);
+    ct_case_slot(run, GRADS, "grads", CT_SLOT_CONST, CT_F32, (const int64_t[]){steps, count, 0},
+                 false);
+    ct_case_slot(run, STATS, "stats", CT_SLOT_SAVED, CT_F32, (const int64_t[]){3, 0}, false)
+        ->terms = 1;
+    /* Each step adds to the moments, shrinks the value and adds to it. */
+    for (int s = VALUE; s <= EXP_AVG_SQ; s++) run->slot[s].terms = (double)(2 * steps);
+}
+
+static void fill(ct_case_run *run)
+{
+    int64_t count = run->p[0] + run->p[1];
+    for (int64_t i = 0; i < count; i++) {
+        double *m = &run->slot[EXP_AVG].v[i], *v = &run->slot[EXP_AVG_SQ].v[i];
+        *m = run->p[4] & FRESH ? 0 : 0.1 * *m;
+        *v = run->p[4] & FRESH ? 0 : 0.1 + *v * *v;
+    }
+    if (run->p[4] & NON_FINITE) run->slot[GRADS].v[count + count / 2] = INFINITY;
+}
+
+static void ref_step(ct_case_run *run, int64_t index)
+{
+    int64_t count = run->p[0] + run->p[1], step = step_number(run, index);
+    const double *grad = run->slot[GRADS].v + index * count;
+    double squares = 0, max_norm = (double)run->p[3] / 1000, *stats = run->slot[STATS].v;
+    for (int64_t i = 0; i < count; i++) squares += grad[i] * grad[i];
+    stats[0] = sqrt(squares);
+    stats[1] = max_norm > 0 ? fmin(1, max_norm / (stats[0] + 1e-6)) : 1;
+    stats[2] = !isfinite(stats[0]);
+    if (stats[2] != 0) return;
+    for (int64_t i = 0; i < count; i++) {
+        int segment = i >= run->p[0];
+        double lr = schedule(step) * lr_scale[segment], g = stats[1] * grad[i];
+        double *x = &run->slot[VALUE].v[i];
+        double *m = &run->slot[EXP_AVG].v[i], *v = &run->slot[EXP_AVG_SQ].v[i];
+        *x *= 1 - lr * weight_decay[segment];
+        *m = beta1 * *m + (1 - beta1) * g;
+        *v = beta2 * *v + (1 - beta2) * g * g;
+        *x -= lr / (1 - pow(beta1, (double)step)) * *m /
+              (sqrt(*v) / sqrt(1 - pow(beta2, (double)step)) + eps);
+        if (segment == 1 && run->p[4] & BOUNDED) *x = fmin(*x, bound);
+    }
+}
+
+static void ref_fwd(ct_case_run *run)
+{
+    for (int64_t index = 0; index < run->p[2]; index++) ref_step(run, index);
+}
+
+/* `count` elements from `first` on; the data stays NULL while memory is being planned. */
+static ct_tensor part(const ct_slot *slot, int64_t first, int64_t count)
+{
+    return ct_tensor1(slot->t.data ? ct_f32(&slot->t) + first : NULL, CT_F32, count);
+}
+
+static ct_status step(ct_case_run *run, int64_t index)
+{
+    const ct_slot *s = run->slot;
+    int64_t count = run->p[0] + run->p[1];
+    ct_optimizer_segment segments[SEGMENTS];
+    for (int k = 0; k < SEGMENTS; k++) {
+        int64_t first = k ? run->p[0] : 0;
+        segments[k] =
+            (ct_optimizer_segment){.value = part(&s[VALUE], first, run->p[k]),
+                                   .grad = part(&s[GRADS], index * count + first, run->p[k]),
+                                   .exp_avg = part(&s[EXP_AVG], first, run->p[k]),
+                                   .exp_avg_sq = part(&s[EXP_AVG_SQ], first, run->p[k]),
+                                   .lr_scale = (float)lr_scale[k],
+                                   .weight_decay = (float)weight_decay[k],
+                                   .max_value = k && run->p[4] & BOUNDED ? (float)bound : INFINITY};
+    }
+    ct_grad_norm_args norm = {s[STATS].t, segments, SEGMENTS, (float)run->p[3] / 1000};
+    CT_TRY(ct_op_grad_norm(&run->exec, &norm));
+    ct_adamw_args update = {.segments = segments,
+                            .segment_count = SEGMENTS,
+                            .stats = s[STATS].t,
+                            .beta1 = beta1,
+                            .beta2 = beta2,
+                            .eps = eps,
+                            .schedule = schedule(step_number(run, index)),
+                            .step = step_number(run, index)};
+    return ct_op_adamw(&run->exec, &update);
+}
+
+static ct_status fwd(ct_case_run *run)
+{
+    for (int64_t index = 0; index < run->p[2]; index++) CT_TRY(step(run, index));
+    return CT_OK;
+}
+
+static double flops(const int64_t *p, bool backward)
+{
+    (void)backward;
+    return (double)((p[0] + p[1]) * p[2]) * 16;
+}
+
+static const ct_kind adamw = {"adamw", setup, fill, ref_fwd, NULL, fwd, NULL, flops};
+
+static const ct_case cases[] = {
+    {&adamw, "adamw_1_step", {7, 1, 1, 0, FRESH}},
+    {&adamw, "adamw_10_steps", {33, 5, 10, 0, FRESH}},
+    {&adamw, "adamw_10_steps_clipped", {33, 5, 10, 1000, FRESH}},
+    {&adamw, "adamw_10_steps_bounded", {19, 12, 10, 100000, FRESH | BOUNDED}},
+    {&adamw, "adamw_later_steps", {100, 27, 5, 2000, 0}},
+    {&adamw, "adamw_non_finite", {40, 3, 3, 1000, NON_FINITE}},
+    {&adamw, "adamw_blocks", {100001, 16385, 2, 1000, 0}},
+};
+
+CT_DEFINE_CASE_TABLE(optimizer, cases);

@@ -169,9 +169,9 @@ static void mix_transposed(const problem *p, float *out, const float *s, const f
 }
 
 /* Keys that query `row` of the sequence may see. */
-static int64_t visible_keys(const problem *p, const task *t, int64_t row)
+static int visible_keys(const problem *p, const task *t, int64_t row)
 {
-    return p->causal ? row + 1 : t->length;
+    return (int)(p->causal ? row + 1 : t->length);
 }
 
 /* factor[j] for all keys of query `row`, rounded up to a whole group. */
@@ -214,23 +214,23 @@ static forward_scratch carve_forward(const problem *p, float *base)
 
 /* In place: probabilities of the first `visible` of `padded` scores, zeros behind; padded is a
  * multiple of CT_PAD, so that no loop has a remainder. Returns the log of the denominator. */
-static float softmax_row(float *s, int64_t visible, int64_t padded, float scale)
+static float softmax_row(float *s, int visible, int padded, float scale)
 {
     float highest = -INFINITY, sum = 0.0f;
 #pragma omp simd reduction(max : highest)
-    for (int64_t j = 0; j < padded; j++) {
+    for (int j = 0; j < padded; j++) {
         float z = j < visible ? s[j] * scale : -INFINITY;
         s[j] = z;
         highest = z > highest ? z : highest;
     }
 #pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < padded; j++) {
+    for (int j = 0; j < padded; j++) {
         s[j] = ct_expf(s[j] - highest);
         sum += s[j];
     }
     float inverse = 1.0f / sum;
 #pragma omp simd
-    for (int64_t j = 0; j < padded; j++) s[j] *= inverse;
+    for (int j = 0; j < padded; j++) s[j] *= inverse;
     return highest + logf(sum);
 }
 
@@ -238,7 +238,7 @@ static void forward_block(const problem *p, const task *t, const forward_scratch
                           int64_t rows, float *lse)
 {
     int64_t stride = 3 * p->heads * p->depth;
-    int64_t keys = visible_keys(p, t, begin + rows - 1), padded = ct_padded(keys);
+    int keys = visible_keys(p, t, begin + rows - 1), padded = (int)ct_padded(keys);
     similarities(p, s->scores, part_of(p, t, 0) + begin * stride, stride, s->keys_transposed, rows,
                  keys);
     for (int64_t i = 0; i < rows; i++) {
@@ -339,13 +339,16 @@ static float dot(const float *a, const float *b, int64_t count)
     return sum;
 }
 
-/* In: probabilities = q k, dscores = do v. Out: dropout(P), which dV is made of, and dS. */
-static void softmax_row_bwd(float *probabilities, float *dscores, const float *factor,
-                            int64_t visible, int64_t padded, float scale, float lse, float delta)
+/* In: probabilities = q k, dscores = do v. Out: dropout(P), which dV is made of, and dS. What
+ * padding holds is a finite product with zeros; its exponential may be infinite, and is not used.
+ */
+static void softmax_row_bwd(float *probabilities, float *dscores, const float *factor, int visible,
+                            int padded, float scale, float lse, float delta)
 {
 #pragma omp simd
-    for (int64_t j = 0; j < padded; j++) {
-        float x = j < visible ? ct_expf(probabilities[j] * scale - lse) : 0.0f;
+    for (int j = 0; j < padded; j++) {
+        float x = ct_expf(probabilities[j] * scale - lse);
+        x = j < visible ? x : 0.0f;
         float keep = factor ? factor[j] : 1.0f;
         dscores[j] = scale * x * (dscores[j] * keep - delta);
         probabilities[j] = x * keep;
@@ -356,7 +359,7 @@ static void backward_block(const problem *p, const task *t, const backward_scrat
                            const gradients *g, int64_t begin, int64_t rows)
 {
     int64_t stride = 3 * p->heads * p->depth, width = p->heads * p->depth;
-    int64_t keys = visible_keys(p, t, begin + rows - 1), padded = ct_padded(keys);
+    int keys = visible_keys(p, t, begin + rows - 1), padded = (int)ct_padded(keys);
     int64_t place = (t->first + begin) * width + t->head * p->depth; /* in o and do */
     pack(p, s->queries, part_of(p, t, 0) + begin * stride, stride, rows);
     pack(p, s->dout, g->d_o + place, width, rows);

@@ -29,8 +29,8 @@ typedef struct ct_clip_limits {
     bool training; /* gradients, moments and saved activations too */
 } ct_clip_limits;
 
-/* Builds, plans and allocates. vocab_size is the tokenizer's. The device is borrowed. Parameters
- * are initialised from config->seed. */
+/* Builds, plans and allocates. vocab_size is the tokenizer's. config and device are borrowed.
+ * Parameters are initialised from config->seed. */
 CT_NODISCARD ct_status ct_clip_create(const ct_config *config, int32_t vocab_size,
                                       ct_device *device, const ct_clip_limits *limits,
                                       ct_clip **out);
@@ -39,7 +39,7 @@ void ct_clip_destroy(ct_clip *clip);
 ct_params *ct_clip_params(ct_clip *clip);
 
 typedef struct ct_clip_memory {
-    size_t parameter_bytes; /* with gradients and moments */
+    size_t parameter_bytes;       /* with gradients and moments */
     size_t activation_bytes;      /* the activation stack, with staging for the inputs */
     size_t activation_peak_bytes; /* the most of it that has been in use */
     size_t workspace_bytes;       /* the device's */

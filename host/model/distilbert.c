@@ -9,8 +9,9 @@
 #define NORM_EPS   1e-12f
 #define INIT_SCALE 0.02f
 
-/* q, k and v of adjacent parameters form one (3 width, width) matrix and one (3 width) bias; in
- * tensor-core tiles and in ct_params' alignment alike this is a width they are all happy with. */
+/* Makes q, k and v, added one after the other, adjacent in ct_params: one (3 width, width) matrix
+ * and one (3 width) bias. (16 floats would do for that; 64 suits the tiles of matrix products too.)
+ */
 #define WIDTH_MULTIPLE 64
 
 /* x ─► qkv ─► attention ─► out_lin ─► + x ─► sa_layer_norm ─► hidden

@@ -25,9 +25,9 @@ typedef struct ct_optimizer_stats {
 } ct_optimizer_stats;
 CT_NODISCARD ct_status ct_optimizer_get_stats(ct_optimizer *optimizer, ct_optimizer_stats *stats);
 
-/* Factor of the learning rates at `step` (from 1): step/(warmup + 1) while step <= warmup, then half
- * a cosine that falls from 1 to zero when total_steps are done (so that the last step still moves),
- * or constant 1. */
+/* Factor of the learning rates at `step` (from 1): step/(warmup + 1) while step <= warmup, then
+ * half a cosine that falls from 1 to zero when total_steps are done (so that the last step still
+ * moves), or constant 1. */
 double ct_schedule_factor(const ct_config *config, int64_t step, int64_t total_steps);
 
 #endif

@@ -61,7 +61,8 @@ const char ct_report_style[] =
     "tbody tr{border-top:1px solid var(--edge)}\n"
     "tbody th{font-weight:600}\n"
     "td b{display:block;font-size:1.15rem;font-weight:650}\n"
-    "td small,th small{display:block;color:var(--soft);font-size:.8rem;font-weight:400}\n"
+    "thead small{display:none}\n"
+    "td small,tbody small{display:block;color:var(--soft);font-size:.8rem;font-weight:400}\n"
 
     /* Facts. */
     ".facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));\n"
@@ -110,9 +111,10 @@ const char ct_report_style[] =
     ".tiles{grid-template-columns:1fr 1fr}}\n"
     "@media(max-width:480px){main{padding:26px 14px 44px}.tile{padding:13px 14px}\n"
     ".tile b{font-size:1.6rem}.strip{gap:5px}.query{padding:13px}\n"
-    "th,td{padding:9px 5px;white-space:normal;font-size:.82rem}\n"
+    "th,td,thead th{padding:9px 4px;white-space:normal;font-size:.77rem}\n"
     "th:first-child{padding-left:14px}td:last-child,th:last-child{padding-right:14px}\n"
     "td b{font-size:.95rem}tbody small span{display:none}\n"
+    "thead small{display:block;font-weight:400}\n"
     ".photo-query{display:block}.asked{display:flex;align-items:center;gap:12px;\n"
     "margin-bottom:10px}.asked .photo{width:104px}.asked .rank{margin:0}\n"
     ".captions li{padding:4px 7px}}\n"

@@ -16,11 +16,13 @@
 static struct {
     const ct_backend *real;
     long announced[CT_OP_COUNT], called[CT_OP_COUNT], allocations;
+    long failing; /* the allocation that fails, from 1; 0: none */
 } counts;
 
 static ct_status counted_alloc(ct_device *device, size_t bytes, const char *purpose, void **out)
 {
-    counts.allocations++;
+    if (++counts.allocations == counts.failing)
+        return ct_fail(CT_ERR_MEMORY, "no memory for %s", purpose);
     return counts.real->alloc(device, bytes, purpose, out);
 }
 
@@ -171,49 +173,68 @@ static void test_equal_states_give_equal_bits(void **state)
     }
 }
 
-/* Moves every parameter of the group by `factor` times its saved gradient. */
-static void move(ct_params *params, ct_param_group group, float **grads, float factor)
+/* A direction in the space of parameters: one array a parameter, NULL where it is zero. */
+typedef struct direction {
+    float **entries;
+    double squares;
+} direction;
+
+/* The gradient's part of the parameters whose names start with `prefix`, of each the entries that
+ * are at least `share` of its greatest. */
+static direction take_gradient(const ct_params *params, const char *prefix, float share)
+{
+    const int count = ct_params_count(params);
+    direction d = {.entries = must_alloc(sizeof *d.entries * (size_t)count)};
+    for (int p = 0; p < count; p++) {
+        const ct_param *param = ct_params_at(params, p);
+        if (param->buffer || strncmp(param->name, prefix, strlen(prefix)) != 0) continue;
+        const float *grad = ct_f32(&param->grad);
+        const int64_t n = ct_tensor_count(&param->grad);
+        float greatest = 0.0f;
+        for (int64_t i = 0; i < n; i++) greatest = fmaxf(greatest, fabsf(grad[i]));
+        d.entries[p] = must_alloc(sizeof(float) * (size_t)n);
+        for (int64_t i = 0; i < n; i++) {
+            if (fabsf(grad[i]) < share * greatest) continue;
+            d.entries[p][i] = grad[i];
+            d.squares += (double)grad[i] * grad[i];
+        }
+    }
+    return d;
+}
+
+static void move(ct_params *params, const direction *d, float factor)
 {
     for (int p = 0; p < ct_params_count(params); p++) {
-        const ct_param *param = ct_params_at(params, p);
-        if (param->buffer || param->group != group) continue;
-        for (int64_t i = 0; i < ct_tensor_count(&param->value); i++)
-            ct_f32(&param->value)[i] += factor * grads[p][i];
+        const ct_tensor *value = &ct_params_at(params, p)->value;
+        for (int64_t i = 0; d->entries[p] && i < ct_tensor_count(value); i++)
+            ct_f32(value)[i] += factor * d->entries[p][i];
     }
 }
 
-/* Along the gradient g of a group the loss's slope is |g|^2, dropout and all: the same step has the
- * same masks. CHANGE is how far the loss is moved; f32 resolves 1e-6 of a loss near 2, and a
- * central difference leaves a third-order term, so a little more than 1e-3 is asked for. A mask forgotten
- * in backward is off by a tenth. */
-#define CHANGE      0.002
-#define SLOPE_LIMIT 2e-3
+/* Along a part d of the gradient the loss's slope is |d|^2, dropout and all: the same step has the
+ * same masks. CHANGE is how far the loss is moved. f32 resolves a loss near 2 to some 5e-7, and on
+ * the way some of the many activations cross the kinks of ReLU and of pooling. Masks mixed up in
+ * backward are off by a tenth; one that is forgotten averages out over many entries, but not over a
+ * few. */
+#define CHANGE      0.001
+#define SLOPE_LIMIT 5e-3
 
-static void check_slope(fixture *f, ct_param_group group)
+static void check_slope(fixture *f, const char *prefix, float share)
 {
     ct_params *params = ct_clip_params(f->clip);
-    float **grads = must_alloc(sizeof *grads * (size_t)ct_params_count(params));
-    double slope = 0.0;
     loss_at(f, 0, 5);
-    for (int p = 0; p < ct_params_count(params); p++) {
-        const ct_param *param = ct_params_at(params, p);
-        if (param->buffer || param->group != group) continue;
-        grads[p] = must_alloc(ct_tensor_bytes(&param->grad));
-        memcpy(grads[p], param->grad.data, ct_tensor_bytes(&param->grad));
-        for (int64_t i = 0; i < ct_tensor_count(&param->grad); i++)
-            slope += (double)grads[p][i] * grads[p][i];
-    }
-    const float h = (float)(CHANGE / slope);
-    move(params, group, grads, h);
+    direction d = take_gradient(params, prefix, share);
+    const float h = (float)(CHANGE / d.squares);
+    move(params, &d, h);
     const double above = loss_at(f, 0, 5);
-    move(params, group, grads, -2.0f * h);
+    move(params, &d, -2.0f * h);
     const double below = loss_at(f, 0, 5);
-    move(params, group, grads, h);
-    const double error = fabs((above - below) / (2.0 * (double)h * slope) - 1.0);
-    print_message("group %d: slope %.4g, relative error %.1e\n", (int)group, slope, error);
+    move(params, &d, h);
+    const double error = fabs((above - below) / (2.0 * (double)h * d.squares) - 1.0);
+    print_message("%s: slope %.4g, relative error %.1e\n", prefix, d.squares, error);
     assert_true(error <= SLOPE_LIMIT);
-    for (int p = 0; p < ct_params_count(params); p++) free(grads[p]);
-    free(grads);
+    for (int p = 0; p < ct_params_count(params); p++) free(d.entries[p]);
+    free(d.entries);
 }
 
 static void test_gradient_with_dropout(void **state)
@@ -224,9 +245,14 @@ static void test_gradient_with_dropout(void **state)
     reference_initialise(&f.ref, ct_clip_params(f.clip));
     assert_true(loss_at(&f, 0, 5) == loss_at(&f, 0, 5));
     assert_true(loss_at(&f, 0, 5) != loss_at(&f, 0, 6)); /* other masks */
-    check_slope(&f, CT_GROUP_IMAGE);
-    check_slope(&f, CT_GROUP_TEXT);
-    check_slope(&f, CT_GROUP_HEAD);
+    check_slope(&f, "image.", 0.0f);
+    check_slope(&f, "text.", 0.0f);
+    check_slope(&f, "image_projection.", 0.0f);
+    check_slope(&f, "text_projection.", 0.0f);
+    check_slope(&f, "text.embeddings.word_embeddings.", 0.5f);
+    check_slope(&f, "text.transformer.layer.0.ffn.lin2.bias", 0.5f);
+    check_slope(&f, "text.transformer.layer.1.ffn.lin2.bias", 0.5f);
+    check_slope(&f, "text_projection.fc2.bias", 0.5f);
     teardown(&f);
 }
 
@@ -321,6 +347,31 @@ static void test_calls_beyond_the_plan(void **state)
     teardown(&f);
 }
 
+/* Without memory for any one of the blocks there is no model, a message, and no leak. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    static const char *const block[] = {"parameters", "gradients", "first moments",
+                                        "second moments", "activations"};
+    fixture f;
+    setup(&f, true);
+    for (int i = 0; i < 5; i++) {
+        ct_clip *none = NULL;
+        counts.allocations = 0;
+        counts.failing = i + 1;
+        assert_fails(ct_clip_create(f.ref.config, f.ref.vocabulary, f.device, &f.limits, &none),
+                     CT_ERR_MEMORY, block[i]);
+        assert_null(none);
+    }
+    ct_optimizer *optimizer = NULL;
+    counts.allocations = 0;
+    counts.failing = 1;
+    assert_fails(ct_optimizer_create(f.ref.config, ct_clip_params(f.clip), f.device, 1, &optimizer),
+                 CT_ERR_MEMORY, "optimizer statistics");
+    assert_null(optimizer);
+    teardown(&f);
+}
+
 int run_clip_tests(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +381,7 @@ int run_clip_tests(void)
         cmocka_unit_test(test_evaluation_only),
         cmocka_unit_test(test_captions_are_independent),
         cmocka_unit_test(test_calls_beyond_the_plan),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("clip", tests, NULL, NULL);
 }

@@ -39,27 +39,6 @@ static int64_t tokens(const int64_t *p)
     return total;
 }
 
-/* A score is a sum over the depth, what is made of scores a sum over the keys. */
-static double score_terms(const int64_t *p)
-{
-    return (double)(p[2] + longest(p));
-}
-
-/* Error limits are relative to a tensor's root mean square, but a row's rounding errors follow its
- * own size, and rows differ: those of queries that see few keys are large. Returns by how much the
- * mean square of the largest row of `width` elements exceeds that of all. */
-static double unevenness(const double *x, int64_t count, int64_t width)
-{
-    double all = 0, largest = 0;
-    for (int64_t i = 0; i < count; i += width) {
-        double row = 0;
-        for (int64_t k = i; k < i + width; k++) row += x[k] * x[k];
-        all += row;
-        largest = fmax(largest, row);
-    }
-    return all > 0 ? largest / all * (double)(count / width) : 1;
-}
-
 static void setup(ct_case_run *run)
 {
     const int64_t *p = run->p;
@@ -71,7 +50,10 @@ static void setup(ct_case_run *run)
     ct_case_slot(run, O, "o", CT_SLOT_OUTPUT, CT_F32, (const int64_t[]){rows, p[1], p[2], 0},
                  false);
     ct_case_slot(run, LSE, "lse", CT_SLOT_SAVED, CT_F32, (const int64_t[]){rows, p[1], 0}, false);
-    run->slot[LSE].terms = score_terms(p);
+    /* A score is a sum over the depth, what is made of scores a sum over the keys; the gradient has
+     * two more sums over the depth, dO V^T and dO O. */
+    run->slot[O].terms = run->slot[LSE].terms = (double)(p[2] + longest(p));
+    run->slot[QKV].grad_terms = (double)(3 * p[2] + longest(p));
     run->slot[LSE].unchecked = p[3] > 0; /* op.h leaves it open in rows of no sequence */
 }
 
@@ -159,8 +141,6 @@ static void ref_fwd(ct_case_run *run)
 {
     for (int64_t i = 0; i < run->slot[O].count; i++) run->slot[O].v[i] = 0;
     for_each_query(run, ref_fwd_query);
-    run->slot[O].terms =
-        score_terms(run->p) * unevenness(run->slot[O].v, run->slot[O].count, run->p[2]);
 }
 
 static void ref_bwd_query(ct_case_run *run, int64_t t, int64_t h, int64_t first, int64_t keys)
@@ -184,9 +164,6 @@ static void ref_bwd(ct_case_run *run)
 {
     for (int64_t i = 0; i < run->slot[QKV].count; i++) run->slot[QKV].g[i] = 0;
     for_each_query(run, ref_bwd_query);
-    /* Two sums over the depth more: dO V^T, and dO O. */
-    run->slot[QKV].grad_terms = (score_terms(run->p) + 2 * (double)run->p[2]) *
-                                unevenness(run->slot[QKV].g, run->slot[QKV].count, run->p[2]);
 }
 
 static ct_status fwd(ct_case_run *run)

@@ -25,7 +25,7 @@ static const ct_case cases[] = {
     {&ct_kind_batchnorm, "batchnorm_residual_relu", {2, 7, 3, 24, 1, 1, CT_BATCHNORM_APART, 0}},
     {&ct_kind_batchnorm, "batchnorm_large", {4, 14, 14, 64, 1, 1, CT_BATCHNORM_APART, 0}},
     {&ct_kind_batchnorm, "batchnorm_far_mean", {4, 14, 14, 16, 0, 0, CT_BATCHNORM_APART, 1000}},
-    {&ct_kind_batchnorm, "batchnorm_two_rows", {2, 1, 1, 5, 0, 0, CT_BATCHNORM_APART, 0}},
+    {&ct_kind_batchnorm, "batchnorm_four_rows", {2, 1, 2, 5, 0, 0, CT_BATCHNORM_APART, 0}},
     {&ct_kind_batchnorm, "batchnorm_dx_is_dy", {2, 5, 5, 19, 1, 0, CT_BATCHNORM_DX_IS_DY, 0}},
     {&ct_kind_batchnorm,
      "batchnorm_dx_is_dy_residual",

@@ -36,6 +36,19 @@ static void normalize(double *x, int64_t width)
     for (int64_t k = 0; k < width; k++) x[k] /= sqrt(squares);
 }
 
+/* Sizes of what cancels. Similarities are up to `factor`. A row's softmaxes and targets add up to
+ * 2/count, times factor and an embedding's numbers. Where all similarities are equal, the
+ * reference's rounding errors are too and vanish, but those of a device need not be equal, and the
+ * exponential makes a relative error of its argument `factor` times larger. */
+static void set_magnitudes(ct_case_run *run)
+{
+    double factor = (double)run->p[3];
+    double mass = 2 * factor / ((double)run->p[0] * sqrt((double)run->p[1]));
+    run->slot[LOSS].magnitude = factor;
+    run->slot[IMAGE].grad_magnitude = run->p[4] == FILL_EQUAL ? factor * mass : mass;
+    run->slot[TEXT].grad_magnitude = run->slot[IMAGE].grad_magnitude;
+}
+
 static void fill(ct_case_run *run)
 {
     int64_t count = run->p[0], width = run->p[1];
@@ -50,6 +63,7 @@ static void fill(ct_case_run *run)
         run->slot[PHOTO_IDS].v[i] = (double)(1000 - i % run->p[5]);
     }
     run->slot[LOGIT_SCALE].v[0] = log((double)run->p[3]);
+    set_magnitudes(run);
     run->slot[LOSS].g[0] = 1; /* the operation's backward is that of the loss itself */
 }
 
@@ -116,6 +130,7 @@ static void ref_bwd(ct_case_run *run)
     const ct_slot *s = run->slot;
     double scale = exp(s[LOGIT_SCALE].v[0]);
     for (int64_t k = 0; k < count * width; k++) s[IMAGE].g[k] = s[TEXT].g[k] = 0;
+    double cancels = 0;
     s[LOGIT_SCALE].g[0] = 0;
     for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0; j < count; j++) {
@@ -129,7 +144,9 @@ static void ref_bwd(ct_case_run *run)
                 s[TEXT].g[j * width + k] += scale * dz * s[IMAGE].v[i * width + k];
             }
             s[LOGIT_SCALE].g[0] += dz * z;
+            cancels += fabs(dz * z);
         }
+    run->slot[LOGIT_SCALE].grad_magnitude = cancels;
 }
 
 static ct_status fwd(ct_case_run *run)

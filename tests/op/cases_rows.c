@@ -73,12 +73,14 @@ static void layernorm_ref_bwd(ct_case_run *run)
     int64_t rows = run->p[0], width = run->p[1];
     const ct_slot *s = run->slot;
     const double *x = s[LN_SUM].count ? s[LN_SUM].v : s[LN_X].v, *dy = s[LN_Y].g;
+    double square = 0;
     for (int64_t j = 0; j < width; j++) s[LN_GAMMA].g[j] = s[LN_BETA].g[j] = 0;
     for (int64_t i = 0; i < rows; i++) {
         double mean = s[LN_MEAN].v[i], rstd = s[LN_RSTD].v[i], mean_g = 0, mean_g_xhat = 0;
         for (int64_t j = 0; j < width; j++) {
             int64_t k = i * width + j;
             double xhat = (x[k] - mean) * rstd, g = s[LN_GAMMA].v[j] * dy[k];
+            square += rstd * g * rstd * g;
             mean_g += g / (double)width;
             mean_g_xhat += g * xhat / (double)width;
             s[LN_GAMMA].g[j] += dy[k] * xhat;
@@ -93,6 +95,9 @@ static void layernorm_ref_bwd(ct_case_run *run)
             if (s[LN_RES].g) s[LN_RES].g[k] = dx;
         }
     }
+    /* g - mean(g) - xhat mean(g xhat) is small where the width is. */
+    run->slot[LN_X].grad_magnitude = run->slot[LN_RES].grad_magnitude =
+        sqrt(square / (double)(rows * width));
 }
 
 /* Dropout of nothing. */

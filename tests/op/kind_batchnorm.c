@@ -84,7 +84,6 @@ static void train_ref_bwd(ct_case_run *run)
 {
     const int64_t rows = rows_of(run->p), channels = run->p[P_C];
     const ct_slot *slot = run->slot;
-    double square = 0;
     for (int64_t c = 0; c < channels; c++) {
         double sum = 0, product = 0;
         for (int pass = 0; pass < 2; pass++) {
@@ -103,10 +102,7 @@ static void train_ref_bwd(ct_case_run *run)
         }
         slot[BETA].g[c] = sum;
         slot[GAMMA].g[c] = product;
-        /* g, its mean and its part along xhat cancel where there are few rows. */
-        square += pow(slot[GAMMA].v[c] * slot[RSTD].v[c], 2);
     }
-    run->slot[X].grad_magnitude = sqrt(square / (double)channels);
 }
 
 static ct_status forward(ct_case_run *run, bool training)

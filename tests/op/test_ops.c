@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "checks.h"
 #include "cpu/cpu.h"
+#include "cpu_tests.h"
 
 /* An uneven number shows mistakes in splitting work; 1 is the plain case. */
 enum { ONE_THREAD, THREE_THREADS, DEVICES };
@@ -137,5 +138,5 @@ int main(void)
         _cmocka_run_group_tests("ops", tests, (size_t)count, create_devices, destroy_devices);
     free(tests);
     free(items);
-    return failed;
+    return failed + ct_run_cpu_tests() ? EXIT_FAILURE : EXIT_SUCCESS;
 }

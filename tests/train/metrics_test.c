@@ -190,6 +190,7 @@ static void test_damaged_lines(void **state)
         "{\"event\":\"train\",\"step\":-1}\n"
         "{\"event\":\"train\",\"step\":2} {\"step\":3}\n"
         "[1,2]\n"
+        "{\"event\":\"train\",\"step\":2}\0\0\n"
         "{\"event\":\"note\",\"step\":2,\"text\":\"kept as it is\"}\n"
         "{\"event\":\"validation\",\"step\":2,\"photos\":1e300}\n";
     write_bytes(path, damaged, sizeof damaged - 1);

@@ -124,10 +124,9 @@ static void print_recall(const options *given, const ct_restored *restored,
            (long long)ct_checkpoint_step(restored->checkpoint));
     printf("%-16s %6s %6s %6s %12s %11s\n", "", "R@1", "R@5", "R@10", "median rank", "mean rank");
     print_row("image to text", &retrieval->image_to_text);
+    print_row("  by chance", &retrieval->chance_image_to_text);
     print_row("text to image", &retrieval->text_to_image);
-    double chance = 100.0 / retrieval->images;
-    printf("%-16s %6.1f %6.1f %6.1f\n", "chance", chance, 5 * chance < 100 ? 5 * chance : 100,
-           10 * chance < 100 ? 10 * chance : 100);
+    print_row("  by chance", &retrieval->chance_text_to_image);
 }
 
 static ct_status write_report(const options *given, const char *title, const ct_corpus *corpus,

@@ -6,16 +6,10 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "train/point_locale.h"
-#include "train/report_chance.h"
 #include "train/report_chart.h"
 #include "train/report_gallery.h"
 #include "train/report_style.h"
 #include "train/report_text.h"
-
-/* What a model that ranks at random would score. */
-typedef struct chance {
-    ct_recall image_to_text, text_to_image;
-} chance;
 
 /* ---- head ---- */
 
@@ -48,32 +42,6 @@ static void write_head(FILE *stream, const ct_report_input *input)
 }
 
 /* ---- recall ---- */
-
-/* Right answers of every query: the photo's captions in the set; one photo a caption. */
-static ct_status compute_chance(const ct_report_input *input, chance *out)
-{
-    const ct_retrieval *r = input->retrieval;
-    int32_t *captions, *photos = NULL, *row = NULL;
-    ct_status status;
-    CT_TRY(ct_alloc((size_t)r->images, sizeof *captions, "chance level", &captions));
-    CT_TRY_GOTO(status, ct_alloc((size_t)r->texts, sizeof *photos, "chance level", &photos), done);
-    CT_TRY_GOTO(status,
-                ct_alloc((size_t)input->dataset->photo_count, sizeof *row, "chance level", &row),
-                done);
-    for (int32_t i = 0; i < r->images; i++) row[input->photos[i]] = i;
-    for (int32_t t = 0; t < r->texts; t++) {
-        captions[row[input->dataset->captions[input->captions[t]].photo]]++;
-        photos[t] = 1;
-    }
-    CT_TRY_GOTO(status, ct_chance_compute(captions, r->images, r->texts, &out->image_to_text),
-                done);
-    CT_TRY_GOTO(status, ct_chance_compute(photos, r->texts, r->images, &out->text_to_image), done);
-done:
-    free(captions);
-    free(photos);
-    free(row);
-    return status;
-}
 
 static void write_share_tile(FILE *stream, const char *direction, double share, double by_chance)
 {
@@ -114,7 +82,7 @@ static void write_recall_row(FILE *stream, const char *direction, const char *me
     fputs("</tr>\n", stream);
 }
 
-static void write_recall_table(FILE *stream, const ct_retrieval *r, const chance *by_chance)
+static void write_recall_table(FILE *stream, const ct_retrieval *r)
 {
     fputs("<div class=\"card scroll\"><table>\n<thead><tr><th scope=\"col\">Retrieval<small>below: "
           "chance</small></th>"
@@ -123,27 +91,24 @@ static void write_recall_table(FILE *stream, const ct_retrieval *r, const chance
           "<tbody>\n",
           stream);
     write_recall_row(stream, "Photo → caption", "its best-placed caption", &r->image_to_text,
-                     &by_chance->image_to_text);
+                     &r->chance_image_to_text);
     write_recall_row(stream, "Caption → photo", "the photo it was written for", &r->text_to_image,
-                     &by_chance->text_to_image);
+                     &r->chance_text_to_image);
     fputs("</tbody></table></div>\n", stream);
 }
 
-static ct_status write_recall(FILE *stream, const ct_report_input *input)
+static void write_recall(FILE *stream, const ct_report_input *input)
 {
     const ct_retrieval *r = input->retrieval;
-    chance by_chance;
-    CT_TRY(compute_chance(input, &by_chance));
     fputs("<div class=\"tiles\">\n", stream);
-    write_share_tile(stream, "photo → caption", r->image_to_text.r10, by_chance.image_to_text.r10);
-    write_share_tile(stream, "caption → photo", r->text_to_image.r10, by_chance.text_to_image.r10);
+    write_share_tile(stream, "photo → caption", r->image_to_text.r10, r->chance_image_to_text.r10);
+    write_share_tile(stream, "caption → photo", r->text_to_image.r10, r->chance_text_to_image.r10);
     write_rank_tile(stream, "photo → caption", r->image_to_text.median_rank,
-                    by_chance.image_to_text.median_rank);
+                    r->chance_image_to_text.median_rank);
     write_rank_tile(stream, "caption → photo", r->text_to_image.median_rank,
-                    by_chance.text_to_image.median_rank);
+                    r->chance_text_to_image.median_rank);
     fputs("</div>\n", stream);
-    write_recall_table(stream, r, &by_chance);
-    return CT_OK;
+    write_recall_table(stream, r);
 }
 
 /* ---- charts ---- */
@@ -253,7 +218,7 @@ static void write_facts(FILE *stream, const ct_report_input *input)
 static ct_status write_page(FILE *stream, const ct_report_input *input)
 {
     write_head(stream, input);
-    if (input->retrieval) CT_TRY(write_recall(stream, input));
+    if (input->retrieval) write_recall(stream, input);
     fputs("<section>\n<h2>Training</h2>\n<div class=\"charts\">\n", stream);
     CT_TRY(write_recall_charts(stream, input));
     CT_TRY(write_step_charts(stream, input));

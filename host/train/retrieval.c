@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "train/chance.h"
 #include "train/similarity.h"
 
 /* Queries that share one packing of a panel: packing costs as much as about six blocks. */
@@ -131,6 +132,7 @@ static ct_recall summarise(const int32_t *rank, int32_t count, int32_t *sorted)
         within10 += rank[q] <= 10;
         sum += rank[q];
     }
+    if (ranked == 0) return (ct_recall){0};
     qsort(sorted, (size_t)ranked, sizeof *sorted, compare_ranks);
     return (ct_recall){
         .r1 = 100.0 * within1 / ranked,
@@ -147,7 +149,9 @@ typedef struct scratch {
     float *image_right;   /* (images) */
     float *text_right;    /* (texts) */
     int32_t *image_photo; /* (images) 0, 1, 2, ... */
-    int32_t *own;         /* (images) number of its texts */
+    int32_t *text_photo;  /* (texts) its photo's row; -1: not known */
+    int32_t *image_own;   /* (images) number of its texts */
+    int32_t *text_own;    /* (texts) 1, or 0 when its photo is not known */
     int32_t *sorted;      /* (max(images, texts)) */
 } scratch;
 
@@ -157,7 +161,9 @@ static void scratch_free(scratch *s)
     free(s->image_right);
     free(s->text_right);
     free(s->image_photo);
-    free(s->own);
+    free(s->text_photo);
+    free(s->image_own);
+    free(s->text_own);
     free(s->sorted);
 }
 
@@ -170,41 +176,58 @@ static ct_status scratch_create(scratch *s, int32_t images, int32_t texts, int32
     CT_TRY(ct_alloc((size_t)images, sizeof(float), "retrieval", &s->image_right));
     CT_TRY(ct_alloc((size_t)texts, sizeof(float), "retrieval", &s->text_right));
     CT_TRY(ct_alloc((size_t)images, sizeof(int32_t), "retrieval", &s->image_photo));
-    CT_TRY(ct_alloc((size_t)images, sizeof(int32_t), "retrieval", &s->own));
+    CT_TRY(ct_alloc((size_t)texts, sizeof(int32_t), "retrieval", &s->text_photo));
+    CT_TRY(ct_alloc((size_t)images, sizeof(int32_t), "retrieval", &s->image_own));
+    CT_TRY(ct_alloc((size_t)texts, sizeof(int32_t), "retrieval", &s->text_own));
     return ct_alloc((size_t)(images > texts ? images : texts), sizeof(int32_t), "retrieval",
                     &s->sorted);
 }
 
-static void compute(ct_retrieval *it, const float *image, const float *text, const int32_t *owner,
-                    int threads, scratch *s)
+/* What the right answers are, and how they score. */
+static void find_right(const ct_retrieval *it, const float *image, const float *text,
+                       const int32_t *owner, scratch *s)
 {
-    score_own(it, image, text, owner, s->panels, s->text_right);
     for (int32_t i = 0; i < it->images; i++) {
         s->image_photo[i] = i;
         s->image_right[i] = NAN;
     }
     for (int32_t t = 0; t < it->texts; t++) {
-        s->own[owner[t]]++;
+        s->text_photo[t] = owner ? owner[t] : -1;
+        s->text_right[t] = NAN;
+    }
+    if (!owner) return;
+    score_own(it, image, text, owner, s->panels, s->text_right);
+    for (int32_t t = 0; t < it->texts; t++) {
+        s->image_own[owner[t]]++;
+        s->text_own[t] = 1;
         s->image_right[owner[t]] = fmaxf(s->image_right[owner[t]], s->text_right[t]);
     }
-    direction to_text = {image,          text,          s->image_photo,     owner,
+}
+
+static ct_status compute(ct_retrieval *it, const float *image, const float *text,
+                         const int32_t *owner, int threads, scratch *s)
+{
+    find_right(it, image, text, owner, s);
+    direction to_text = {image,          text,          s->image_photo,     s->text_photo,
                          s->image_right, it->images,    it->texts,          it->dim,
                          it->image_rank, it->image_top, it->image_top_score};
-    direction to_image = {
-        text,       image,   owner,         s->image_photo, s->text_right,     it->texts,
-        it->images, it->dim, it->text_rank, it->text_top,   it->text_top_score};
+    direction to_image = {text,          image,        s->text_photo,     s->image_photo,
+                          s->text_right, it->texts,    it->images,        it->dim,
+                          it->text_rank, it->text_top, it->text_top_score};
     rank_all(&to_text, s->panels, threads);
     rank_all(&to_image, s->panels, threads);
     for (int32_t i = 0; i < it->images; i++) {
-        if (isnan(s->image_right[i])) it->image_rank[i] = it->texts - s->own[i];
-        it->image_rank[i] = s->own[i] ? it->image_rank[i] + 1 : 0;
+        if (isnan(s->image_right[i])) it->image_rank[i] = it->texts - s->image_own[i];
+        it->image_rank[i] = s->image_own[i] ? it->image_rank[i] + 1 : 0;
     }
     for (int32_t t = 0; t < it->texts; t++) {
         if (isnan(s->text_right[t])) it->text_rank[t] = it->images - 1;
-        it->text_rank[t]++;
+        it->text_rank[t] = s->text_own[t] ? it->text_rank[t] + 1 : 0;
     }
     it->image_to_text = summarise(it->image_rank, it->images, s->sorted);
     it->text_to_image = summarise(it->text_rank, it->texts, s->sorted);
+    CT_TRY(ct_chance_compute(s->image_own, it->images, it->texts, &it->chance_image_to_text));
+    return ct_chance_compute(s->text_own, it->texts, it->images, &it->chance_text_to_image);
 }
 
 static ct_status result_create(int32_t images, int32_t texts, int32_t dim, ct_retrieval **out)
@@ -234,7 +257,7 @@ ct_status ct_retrieval_compute(const float *image, int32_t images, const float *
                        "retrieval needs photos and captions: %d photos, %d captions, dimension %d, "
                        "%d threads",
                        images, texts, dim, threads);
-    for (int32_t t = 0; t < texts; t++)
+    for (int32_t t = 0; owner && t < texts; t++)
         if (owner[t] < 0 || owner[t] >= images)
             return ct_fail(CT_ERR_ARGUMENT, "retrieval: caption %d belongs to photo %d of %d", t,
                            owner[t], images);
@@ -243,9 +266,11 @@ ct_status ct_retrieval_compute(const float *image, int32_t images, const float *
     ct_status status;
     CT_TRY_GOTO(status, scratch_create(&s, images, texts, dim, threads), done);
     CT_TRY_GOTO(status, result_create(images, texts, dim, &it), done);
-    compute(it, image, text, owner, threads, &s);
+    CT_TRY_GOTO(status, compute(it, image, text, owner, threads, &s), done);
     *out = it;
+    it = NULL;
 done:
+    ct_retrieval_destroy(it);
     scratch_free(&s);
     return status;
 }

@@ -25,15 +25,17 @@ typedef struct ct_recall {
 typedef struct ct_retrieval {
     int32_t images, texts, dim;
     ct_recall image_to_text, text_to_image;
+    ct_recall chance_image_to_text, chance_text_to_image; /* of ranking at random; see chance.h */
     int32_t *image_rank; /* (images) 0: no caption of it is in the set, so it is not counted */
-    int32_t *text_rank;  /* (texts) */
+    int32_t *text_rank;  /* (texts) 0: its photo is not known */
     int32_t *image_top;  /* (images, CT_TOP) texts, best first; -1 where there are fewer */
     int32_t *text_top;   /* (texts, CT_TOP) photos, best first */
     float *image_top_score, *text_top_score; /* cosines; -INFINITY beside -1 */
 } ct_retrieval;
 
 /* image (images, dim), text (texts, dim): unit rows, row-major, on the host; owner[t] is the row of
- * text t's photo. Memory O(tile): the full matrix is not stored. NaN embeddings rank last and are
+ * text t's photo. owner NULL: no right answers are known; all ranks are 0, all recalls too, and
+ * only the tops are of use. Memory O(tile): the full matrix is not stored. NaN embeddings rank last and are
  * never among the top. threads: OpenMP threads; the result is the same, to the bit, with any
  * number. CT_ERR_ARGUMENT when there is no photo or no caption. */
 CT_NODISCARD ct_status ct_retrieval_compute(const float *image, int32_t images, const float *text,

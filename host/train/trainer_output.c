@@ -112,9 +112,9 @@ static ct_status record_validation(ct_trainer *trainer, const ct_retrieval *retr
     trainer->recall10 = 0.5 * (i2t->r10 + t2i->r10);
     ct_log(CT_LOG_INFO,
            "validation after step %" PRId64 ": image-to-text R@1 %.1f R@5 %.1f R@10 %.1f, "
-           "text-to-image R@1 %.1f R@5 %.1f R@10 %.1f (chance R@10: %.1f)",
+           "text-to-image R@1 %.1f R@5 %.1f R@10 %.1f (chance R@10: %.1f, %.1f)",
            trainer->step, i2t->r1, i2t->r5, i2t->r10, t2i->r1, t2i->r5, t2i->r10,
-           1000.0 / retrieval->images);
+           retrieval->chance_image_to_text.r10, retrieval->chance_text_to_image.r10);
     return ct_metrics_validation(trainer->metrics, &record);
 }
 

@@ -2,7 +2,8 @@
 #ifndef CT_TESTS_OP_CPU_TESTS_H
 #define CT_TESTS_OP_CPU_TESTS_H
 
-/* Runs the group; returns the number of failed tests. */
+/* Each runs a group and returns the number of failed tests. */
 int ct_run_cpu_tests(void);
+int ct_run_cpu_kernel_tests(void);
 
 #endif

@@ -138,5 +138,7 @@ int main(void)
         _cmocka_run_group_tests("ops", tests, (size_t)count, create_devices, destroy_devices);
     free(tests);
     free(items);
-    return failed + ct_run_cpu_tests() ? EXIT_FAILURE : EXIT_SUCCESS;
+    failed += ct_run_cpu_tests();
+    failed += ct_run_cpu_kernel_tests();
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

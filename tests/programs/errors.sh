@@ -78,10 +78,10 @@ checkpoint=$work/run/checkpoint-000000002.safetensors
 [ -f "$checkpoint" ] || { echo "FAILED: no $checkpoint"; failures=$((failures + 1)); }
 head -c 100000 "$checkpoint" >"$work/cut.safetensors"
 expect 1 "cut.safetensors: " "$bin/clip-eval" "$work/cut.safetensors"
-expect 1 "not a checkpoint|expected" "$bin/clip-eval" README.md
+expect 1 "not a checkpoint|expected" "$bin/clip-eval" configs/quickstart.yaml
 expect 1 "no checkpoint" "$bin/clip-eval" configs
-expect 1 "expected shape" train --resume="$checkpoint" "${small[@]}" image.encoder=resnet34 \
-    text.width=256 text.ffn=512 "output=$work/h"
+expect 1 "expected shape" train --resume="$checkpoint" "${small[@]}" text.width=256 \
+    "output=$work/h"
 # A damaged newest checkpoint: the one before is used.
 cp "$checkpoint" "$work/run/checkpoint-000000001.safetensors"
 head -c 5000 "$checkpoint" >"$work/run/checkpoint-000000003.safetensors"

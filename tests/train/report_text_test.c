@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "train/report_chance.h"
+#include "train/chance.h"
 #include "train/report_text.h"
 #include "train/support.h"
 #include "train/tests.h"

@@ -341,6 +341,27 @@ static void check_golden_recall(const cJSON *golden, const ct_recall *recall)
     assert_close(recall->mean_rank, get(golden, "mean_rank")->valuedouble, 1e-9);
 }
 
+/* Without owners only the tops count, and they are those found with owners. */
+static void test_no_owners(void **state)
+{
+    (void)state;
+    set s = make_set(20, 8, 4242);
+    fill_integers(&s, 4242);
+    ct_retrieval *with, *without;
+    assert_ok(ct_retrieval_compute(s.image, s.images, s.text, s.texts, s.dim, s.owner, 2, &with));
+    assert_ok(ct_retrieval_compute(s.image, s.images, s.text, s.texts, s.dim, NULL, 2, &without));
+    assert_memory_equal(with->image_top, without->image_top,
+                        (size_t)s.images * CT_TOP * sizeof(int32_t));
+    assert_memory_equal(with->text_top, without->text_top,
+                        (size_t)s.texts * CT_TOP * sizeof(int32_t));
+    for (int32_t t = 0; t < s.texts; t++) assert_int_equal(without->text_rank[t], 0);
+    for (int32_t i = 0; i < s.images; i++) assert_int_equal(without->image_rank[i], 0);
+    assert_true(without->image_to_text.r10 == 0 && without->text_to_image.mean_rank == 0);
+    ct_retrieval_destroy(with);
+    ct_retrieval_destroy(without);
+    set_free(&s);
+}
+
 static void test_reference(void **state)
 {
     (void)state;
@@ -378,6 +399,7 @@ int run_retrieval_tests(void)
         cmocka_unit_test(test_nan),
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_wrong_calls),
+        cmocka_unit_test(test_no_owners),
         cmocka_unit_test(test_reference),
     };
     return cmocka_run_group_tests_name("retrieval", tests, NULL, NULL);

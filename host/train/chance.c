@@ -1,4 +1,4 @@
-#include "train/report_chance.h"
+#include "train/chance.h"
 
 #include <stdlib.h>
 

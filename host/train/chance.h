@@ -1,6 +1,6 @@
 /* What a model that ranks at random would score: the numbers to hold recall against. */
-#ifndef CT_TRAIN_REPORT_CHANCE_H
-#define CT_TRAIN_REPORT_CHANCE_H
+#ifndef CT_TRAIN_CHANCE_H
+#define CT_TRAIN_CHANCE_H
 
 #include "train/retrieval.h"
 

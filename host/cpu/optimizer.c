@@ -47,29 +47,32 @@ static void for_each_block(const ct_cpu_device *cpu, const ct_optimizer_segment 
     }
 }
 
-/* context: double partial[total_blocks] */
+typedef struct norm_sums {
+    double *partial; /* (total_blocks) */
+} norm_sums;
+
 static void sum_squares(const void *context, const ct_optimizer_segment *segment, int64_t block,
                         int64_t begin, int64_t end)
 {
-    double *const *partial = (double *const *)context;
+    const norm_sums *sums = context;
     const float *grad = ct_f32(&segment->grad);
     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = begin; i < end; i++) sum += (double)grad[i] * (double)grad[i];
-    (*partial)[block] = sum;
+    sums->partial[block] = sum;
 }
 
 ct_status ct_cpu_grad_norm(ct_device *device, const ct_grad_norm_args *args)
 {
     ct_cpu_device *cpu = ct_cpu(device);
     int64_t blocks = total_blocks(args->segments, args->segment_count);
-    double *partial;
-    CT_TRY(ct_cpu_workspace(cpu, (size_t)blocks * sizeof *partial, &partial));
+    norm_sums sums;
+    CT_TRY(ct_cpu_workspace(cpu, (size_t)blocks * sizeof(double), &sums.partial));
     if (cpu->preparing) return CT_OK;
 
-    for_each_block(cpu, args->segments, args->segment_count, sum_squares, &partial);
+    for_each_block(cpu, args->segments, args->segment_count, sum_squares, &sums);
     double sum = 0.0;
-    for (int64_t b = 0; b < blocks; b++) sum += partial[b];
+    for (int64_t b = 0; b < blocks; b++) sum += sums.partial[b];
 
     float norm = (float)sqrt(sum), *stats = ct_f32(&args->stats);
     float clip = args->max_norm > 0.0f ? args->max_norm / (norm + 1e-6f) : 1.0f;

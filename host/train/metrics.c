@@ -92,6 +92,14 @@ static ct_recall get_recall(const cJSON *object, const char *key)
                        get(item, "mean_rank")};
 }
 
+ct_status ct_metrics_reserve(ct_metrics *metrics, int64_t steps, int64_t validations)
+{
+    CT_TRY(ct_grow(&metrics->steps, &metrics->step_capacity, (size_t)steps, sizeof *metrics->steps,
+                   "metrics"));
+    return ct_grow(&metrics->validations, &metrics->validation_capacity, (size_t)validations,
+                   sizeof *metrics->validations, "metrics");
+}
+
 static ct_status remember_step(ct_metrics *metrics, const ct_step_record *record)
 {
     CT_TRY(ct_grow(&metrics->steps, &metrics->step_capacity, metrics->step_count + 1,

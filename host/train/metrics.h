@@ -29,6 +29,9 @@ typedef struct ct_validation_record {
 CT_NODISCARD ct_status ct_metrics_open(const char *path, int64_t keep_step, ct_metrics **out);
 void ct_metrics_close(ct_metrics *metrics);
 
+/* Makes room for so many records in all, so that writing up to that many allocates nothing. */
+CT_NODISCARD ct_status ct_metrics_reserve(ct_metrics *metrics, int64_t steps, int64_t validations);
+
 /* The records are also kept in memory for the report. */
 CT_NODISCARD ct_status ct_metrics_step(ct_metrics *metrics, const ct_step_record *record);
 CT_NODISCARD ct_status ct_metrics_validation(ct_metrics *metrics,

@@ -35,9 +35,9 @@ typedef struct ct_retrieval {
 
 /* image (images, dim), text (texts, dim): unit rows, row-major, on the host; owner[t] is the row of
  * text t's photo. owner NULL: no right answers are known; all ranks are 0, all recalls too, and
- * only the tops are of use. Memory O(tile): the full matrix is not stored. NaN embeddings rank last and are
- * never among the top. threads: OpenMP threads; the result is the same, to the bit, with any
- * number. CT_ERR_ARGUMENT when there is no photo or no caption. */
+ * only the tops are of use. Memory O(tile): the full matrix is not stored. NaN embeddings rank last
+ * and are never among the top. threads: OpenMP threads; the result is the same, to the bit, with
+ * any number. CT_ERR_ARGUMENT when there is no photo or no caption. */
 CT_NODISCARD ct_status ct_retrieval_compute(const float *image, int32_t images, const float *text,
                                             int32_t texts, int32_t dim, const int32_t *owner,
                                             int threads, ct_retrieval **out);

@@ -9,6 +9,9 @@
 #include "train/run_folder.h"
 #include "train/trainer_internal.h"
 
+/* Records of so many steps are made room for at the start; longer runs grow their list. */
+#define MAX_RESERVED ((int64_t)1 << 20)
+
 /* Keys that change neither what is computed nor in which order. */
 static bool is_free_key(const char *line)
 {
@@ -177,6 +180,8 @@ static ct_status open_all(ct_trainer *trainer, ct_checkpoint *checkpoint)
                                trainer->total_steps, &trainer->optimizer));
     CT_TRY(ct_run_path(config->output, "metrics.jsonl", path));
     CT_TRY(ct_metrics_open(path, checkpoint ? trainer->step : -1, &trainer->metrics));
+    int64_t steps = trainer->total_steps < MAX_RESERVED ? trainer->total_steps : MAX_RESERVED;
+    CT_TRY(ct_metrics_reserve(trainer->metrics, steps, steps / trainer->steps_per_epoch + 1));
     const ct_validation_record *records;
     int64_t count = ct_metrics_validations(trainer->metrics, &records);
     if (count > 0)

@@ -78,7 +78,7 @@ checkpoint=$work/run/checkpoint-000000002.safetensors
 [ -f "$checkpoint" ] || { echo "FAILED: no $checkpoint"; failures=$((failures + 1)); }
 head -c 100000 "$checkpoint" >"$work/cut.safetensors"
 expect 1 "cut.safetensors: " "$bin/clip-eval" "$work/cut.safetensors"
-expect 1 "not a checkpoint|expected" "$bin/clip-eval" configs/quickstart.yaml
+expect 1 "quickstart.yaml: not a safetensors file" "$bin/clip-eval" configs/quickstart.yaml
 expect 1 "no checkpoint" "$bin/clip-eval" configs
 expect 1 "expected shape" train --resume="$checkpoint" "${small[@]}" text.width=256 \
     "output=$work/h"

@@ -9,13 +9,13 @@ trap 'rm -rf "$work"' EXIT
 
 common=(configs/quickstart.yaml train.max_steps=24 train.batch_size=8 image.size=32
     data.validation=40 data.test=0 text.depth=1 train.checkpoint_every=5 train.eval_every=0
-    train.keep_checkpoints=0 text.dropout=0.1 threads=2)
+    train.keep_checkpoints=0 train.warmup_steps=4 threads=2)
 last=checkpoint-000000024.safetensors
 
 train() { # FOLDER [arguments]
     local folder=$1
     shift
-    "$bin/clip-train" --quiet "$@" "${common[@]}" "output=$work/$folder" 2>"$work/log"
+    "$bin/clip-train" --quiet "${common[@]}" "output=$work/$folder" "$@" 2>"$work/log"
 }
 # Everything but the times in the metrics, and the output folder in the checkpoint's configuration.
 metrics() { sed -E 's/,"photos_per_second":[^,}]*//; s/,"data_wait_share":[^,}]*//' "$work/$1/metrics.jsonl"; }
@@ -28,7 +28,7 @@ same() { # FOLDER: equal to the unbroken run
     echo "ok: $1"
 }
 
-train whole
+train whole || { cat "$work/log"; exit 1; }
 train again
 same again
 

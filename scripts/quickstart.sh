@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-deps.sh
-cmake --preset release -G Ninja >/dev/null
+cmake --preset release >/dev/null
 cmake --build --preset release --target clip-train clip-eval
 
 build/release/bin/clip-train --overwrite configs/quickstart.yaml

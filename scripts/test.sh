@@ -11,7 +11,7 @@ run_preset() {
     local preset=$1
     shift
     echo "== $preset =="
-    cmake --preset "$preset" -G Ninja >/dev/null
+    cmake --preset "$preset" >/dev/null
     cmake --build --preset "$preset"
     ctest --preset "$preset" "$@"
 }

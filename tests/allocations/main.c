@@ -4,16 +4,9 @@
  * the counters below. A run of few steps and a run of many must then count the same on the training
  * thread: whatever a step allocated would show as a difference. */
 #include <malloc.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "../support.h"
 #include "base/log.h"
 #include "train/select_device.h"
 #include "train/trainer.h"
@@ -57,11 +50,6 @@ int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
     return __real_posix_memalign(out, alignment, size);
 }
 
-static void check(ct_status status)
-{
-    if (status != CT_OK) fail_msg("%s", ct_error_message());
-}
-
 static long resident_kib(void)
 {
     long pages = 0;
@@ -80,29 +68,27 @@ static long train(int steps)
         "data.test=0",        "text.depth=1",      "train.checkpoint_every=100000",
         "train.eval_every=0", "train.epochs=1000", "train.warmup_steps=2",
         "threads=2",          "data.workers=2"};
-    char folder[] = "/tmp/clip-train-test-XXXXXX", text[128];
-    assert_non_null(mkdtemp(folder));
+    char *folder = folder_create(), text[8200];
     ct_config *config;
     ct_device *device;
     int threads;
-    check(ct_config_create(&config));
-    check(ct_config_load(config, "configs/quickstart.yaml"));
+    assert_ok(ct_config_create(&config));
+    assert_ok(ct_config_load(config, "configs/quickstart.yaml"));
     for (size_t i = 0; i < sizeof overrides / sizeof overrides[0]; i++)
-        check(ct_config_override(config, overrides[i]));
+        assert_ok(ct_config_override(config, overrides[i]));
     snprintf(text, sizeof text, "output=%s", folder);
-    check(ct_config_override(config, text));
+    assert_ok(ct_config_override(config, text));
     snprintf(text, sizeof text, "train.max_steps=%d", steps);
-    check(ct_config_override(config, text));
-    check(ct_device_select(config, 0, &device, &threads));
+    assert_ok(ct_config_override(config, text));
+    assert_ok(ct_device_select(config, 0, &device, &threads));
     ct_train_options options = {
         .config = config, .title = "test", .threads = threads, .device = device};
     long before = allocations;
-    check(ct_train(&options));
+    assert_ok(ct_train(&options));
     long count = allocations - before;
     ct_device_destroy(device);
     ct_config_destroy(config);
-    snprintf(text, sizeof text, "rm -r %s", folder);
-    assert_int_equal(system(text), 0);
+    folder_remove(folder);
     return count;
 }
 

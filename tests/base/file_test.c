@@ -11,32 +11,12 @@
 
 #include "support.h"
 
-#define PATH_BYTES 512
-
-/* *state = a new folder. */
-static int make_folder(void **state)
-{
-    const char *base = getenv("TMPDIR");
-    char *folder = malloc(PATH_BYTES);
-    if (!folder) return -1;
-    snprintf(folder, PATH_BYTES, "%s/ct-base-test-XXXXXX", base ? base : P_tmpdir);
-    *state = folder;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
 /* Fails when a test has left something behind. */
-static int remove_folder(void **state)
+static int remove_empty_folder(void **state)
 {
     int failed = rmdir(*state);
     free(*state);
     return failed;
-}
-
-static const char *path_in(void *const *state, const char *name)
-{
-    static char path[PATH_BYTES * 2];
-    snprintf(path, sizeof path, "%s/%s", (const char *)*state, name);
-    return path;
 }
 
 static void write_text(const char *path, const char *text)
@@ -70,7 +50,7 @@ static int entries_in(const char *folder)
 
 static void writes_and_reads(void **state)
 {
-    const char *path = path_in(state, "file");
+    const char *path = in_folder(*state, "file");
     assert_false(ct_file_exists(path));
     write_text(path, "first");
     assert_true(ct_file_exists(path));
@@ -83,19 +63,20 @@ static void writes_and_reads(void **state)
 
 static void reading_has_a_limit(void **state)
 {
-    const char *path = path_in(state, "file");
+    const char *path = in_folder(*state, "file");
     char *text;
     size_t size;
     write_text(path, "12345678");
     assert_ok(ct_file_read(path, 8, &text, &size));
     assert_int_equal(size, 8);
     free(text);
-    assert_fails(ct_file_read(path, 7, &text, &size), CT_ERR_FORMAT,
-                 "/file: larger than the limit of 7 bytes");
+    assert_fails_ending(ct_file_read(path, 7, &text, &size), CT_ERR_FORMAT,
+                        "/file: larger than the limit of 7 bytes");
     remove(path);
-    assert_fails(ct_file_read(path, 8, &text, &size), CT_ERR_IO,
-                 "/file: cannot open: No such file or directory");
-    assert_fails(ct_file_read(*state, 8, &text, &size), CT_ERR_IO, ": cannot read: Is a directory");
+    assert_fails_ending(ct_file_read(path, 8, &text, &size), CT_ERR_IO,
+                        "/file: cannot open: No such file or directory");
+    assert_fails_ending(ct_file_read(*state, 8, &text, &size), CT_ERR_IO,
+                        ": cannot read: Is a directory");
 }
 
 /* A device tells no size; what it gives is still limited. */
@@ -107,13 +88,13 @@ static void reads_what_tells_no_size(void **state)
     assert_ok(ct_file_read("/dev/null", 8, &text, &size));
     assert_int_equal(size, 0);
     free(text);
-    assert_fails(ct_file_read("/dev/zero", 100000, &text, &size), CT_ERR_FORMAT,
-                 "/dev/zero: larger than the limit of 100000 bytes");
+    assert_fails_ending(ct_file_read("/dev/zero", 100000, &text, &size), CT_ERR_FORMAT,
+                        "/dev/zero: larger than the limit of 100000 bytes");
 }
 
 static void abandoning_keeps_the_old_file(void **state)
 {
-    const char *path = path_in(state, "file");
+    const char *path = in_folder(*state, "file");
     ct_writer writer;
     write_text(path, "old");
     assert_ok(ct_writer_open(&writer, path));
@@ -129,20 +110,20 @@ static void abandoning_keeps_the_old_file(void **state)
 static void opening_fails(void **state)
 {
     ct_writer writer;
-    assert_fails(ct_writer_open(&writer, path_in(state, "none/file")), CT_ERR_IO,
-                 "/none/file.tmp: cannot open for writing: No such file or directory");
+    assert_fails_ending(ct_writer_open(&writer, in_folder(*state, "none/file")), CT_ERR_IO,
+                        "/none/file.tmp: cannot open for writing: No such file or directory");
     ct_writer_abandon(&writer);
 }
 
 /* A folder in the target's place: everything up to the rename goes well. */
 static void renaming_fails(void **state)
 {
-    const char *path = path_in(state, "taken");
+    const char *path = in_folder(*state, "taken");
     ct_writer writer;
     assert_int_equal(mkdir(path, 0777), 0);
     assert_ok(ct_writer_open(&writer, path));
     assert_ok(ct_writer_put(&writer, "new", 3));
-    assert_fails(ct_writer_commit(&writer), CT_ERR_IO, "/taken: Is a directory");
+    assert_fails_ending(ct_writer_commit(&writer), CT_ERR_IO, "/taken: Is a directory");
     assert_int_equal(entries_in(*state), 1); /* the temporary file is gone */
     assert_int_equal(rmdir(path), 0);
 }
@@ -151,7 +132,7 @@ static void renaming_fails(void **state)
  * large ones at once. */
 static void a_full_disk(void **state)
 {
-    const char *path = path_in(state, "file");
+    const char *path = in_folder(*state, "file");
     static char bytes[1 << 20];
     struct rlimit old, small;
     ct_writer writer;
@@ -166,7 +147,7 @@ static void a_full_disk(void **state)
         ct_status commit = large ? put : ct_writer_commit(&writer);
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
         assert_int_equal(put, large ? CT_ERR_IO : CT_OK);
-        assert_fails(commit, CT_ERR_IO, "/file.tmp: cannot write: File too large");
+        assert_fails_ending(commit, CT_ERR_IO, "/file.tmp: cannot write: File too large");
         ct_writer_abandon(&writer);
         assert_text(path, "old");
         assert_int_equal(entries_in(*state), 1);
@@ -177,23 +158,21 @@ static void a_full_disk(void **state)
 
 static void folders(void **state)
 {
-    char deep[PATH_BYTES * 2];
-    snprintf(deep, sizeof deep, "%s", path_in(state, "a/b//c/"));
-    assert_ok(ct_folder_create(deep));
-    assert_ok(ct_folder_create(deep)); /* fine when it is there */
-    assert_true(ct_file_exists(path_in(state, "a/b/c")));
-    write_text(path_in(state, "a/file"), "");
-    assert_fails(ct_folder_create(path_in(state, "a/file")), CT_ERR_IO,
-                 "/a/file: exists and is not a folder");
-    assert_int_not_equal(ct_folder_create(path_in(state, "a/file/b")), CT_OK);
-    remove(path_in(state, "a/file"));
-    assert_int_equal(rmdir(path_in(state, "a/b/c")), 0);
-    assert_int_equal(rmdir(path_in(state, "a/b")), 0);
-    assert_int_equal(rmdir(path_in(state, "a")), 0);
+    assert_ok(ct_folder_create(in_folder(*state, "a/b//c/")));
+    assert_ok(ct_folder_create(in_folder(*state, "a/b//c/"))); /* fine when it is there */
+    assert_true(ct_file_exists(in_folder(*state, "a/b/c")));
+    write_text(in_folder(*state, "a/file"), "");
+    assert_fails_ending(ct_folder_create(in_folder(*state, "a/file")), CT_ERR_IO,
+                        "/a/file: exists and is not a folder");
+    assert_int_not_equal(ct_folder_create(in_folder(*state, "a/file/b")), CT_OK);
+    remove(in_folder(*state, "a/file"));
+    assert_int_equal(rmdir(in_folder(*state, "a/b/c")), 0);
+    assert_int_equal(rmdir(in_folder(*state, "a/b")), 0);
+    assert_int_equal(rmdir(in_folder(*state, "a")), 0);
     assert_int_not_equal(ct_folder_create(""), CT_OK);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, folder_setup, remove_empty_folder)
 
 int run_file_tests(void)
 {

@@ -1,6 +1,6 @@
 #include "base/log.h"
 
-#include <unistd.h>
+#include <stdlib.h>
 
 #include "support.h"
 
@@ -8,12 +8,7 @@
 static void levels(void **state)
 {
     (void)state;
-    char found[256] = "";
-    int saved = dup(STDERR_FILENO);
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    fflush(stderr);
-    dup2(fileno(file), STDERR_FILENO);
+    const capture kept = capture_begin();
     ct_log(CT_LOG_DEBUG, "dropped");
     ct_log(CT_LOG_INFO, "step %d", 1);
     ct_log_set_level(CT_LOG_WARNING);
@@ -23,14 +18,9 @@ static void levels(void **state)
     ct_log_set_level(CT_LOG_DEBUG);
     ct_log(CT_LOG_DEBUG, "more");
     ct_log_set_level(CT_LOG_INFO);
-    fflush(stderr);
-    dup2(saved, STDERR_FILENO);
-    close(saved);
-    rewind(file);
-    size_t size = fread(found, 1, sizeof found - 1, file);
-    found[size] = '\0';
-    fclose(file);
+    char *found = capture_end(&kept);
     assert_string_equal(found, "step 1\nwarning: odd\nerror: bad\ndebug: more\n");
+    free(found);
 }
 
 int run_log_tests(void)

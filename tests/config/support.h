@@ -2,21 +2,8 @@
 #ifndef CT_TESTS_CONFIG_SUPPORT_H
 #define CT_TESTS_CONFIG_SUPPORT_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
+#include "../support.h"
 #include "config/config.h"
-
-/* Passes, or fails the test with the thread's message. */
-#define assert_ok(expression)                                                                      \
-    do {                                                                                           \
-        if ((expression) != CT_OK) fail_msg("%s: %s", #expression, ct_error_message());            \
-    } while (0)
 
 /* All defaults. */
 ct_config *new_config(void);

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "support.h"
@@ -81,8 +80,8 @@ static void bytes_that_are_no_text(void **state)
     ct_dataset_destroy(dataset);
 }
 
-static void assert_fails(const char *text, ct_captions_format format, double max_bad_share,
-                         const char *message)
+static void assert_refused(const char *text, ct_captions_format format, double max_bad_share,
+                           const char *message)
 {
     ct_dataset *dataset;
     assert_int_equal(ct_dataset_parse(text, strlen(text), "c", format, max_bad_share, &dataset),
@@ -96,9 +95,9 @@ static void wrong_format(void **state)
 #define EXPECTED                                                                                   \
     "c:1: expected the header \"image,caption\" or \"image_name| comment_number| comment\", or "   \
     "name#number, a tab and a caption; found "
-    assert_fails("photo,text\n", CT_CAPTIONS_AUTO, 1, EXPECTED "\"photo,text\"");
-    assert_fails("", CT_CAPTIONS_AUTO, 1, EXPECTED "\"\"");
-    assert_fails("\x89PNG\r\n", CT_CAPTIONS_AUTO, 1, EXPECTED "\"?PNG?\"");
+    assert_refused("photo,text\n", CT_CAPTIONS_AUTO, 1, EXPECTED "\"photo,text\"");
+    assert_refused("", CT_CAPTIONS_AUTO, 1, EXPECTED "\"\"");
+    assert_refused("\x89PNG\r\n", CT_CAPTIONS_AUTO, 1, EXPECTED "\"?PNG?\"");
     ct_dataset *dataset;
     static const char with_nul[] = "image,caption\0a\n";
     assert_int_equal(
@@ -106,61 +105,50 @@ static void wrong_format(void **state)
         CT_ERR_FORMAT);
     assert_string_equal(ct_error_message(), EXPECTED "\"image,caption?a\"");
 #undef EXPECTED
-    assert_fails("a.jpg,x\n", CT_CAPTIONS_FLICKR8K_KAGGLE, 1,
-                 "c:1: expected the header \"image,caption\", found \"a.jpg,x\"");
-    assert_fails("image,caption,split\n", CT_CAPTIONS_FLICKR8K_KAGGLE, 1,
-                 "c:1: expected the header \"image,caption\", found \"image,caption,split\"");
-    assert_fails("a| 0| x\n", CT_CAPTIONS_FLICKR30K_KAGGLE, 1,
-                 "c:1: expected the header \"image_name| comment_number| comment\", found \"a| 0| "
-                 "x\"");
-    assert_fails("image,caption\n", CT_CAPTIONS_AUTO, 1, "c: expected captions, found none");
-    assert_fails("image,caption\na,\n", CT_CAPTIONS_AUTO, 1, "c: expected captions, found none");
+    assert_refused("a.jpg,x\n", CT_CAPTIONS_FLICKR8K_KAGGLE, 1,
+                   "c:1: expected the header \"image,caption\", found \"a.jpg,x\"");
+    assert_refused("image,caption,split\n", CT_CAPTIONS_FLICKR8K_KAGGLE, 1,
+                   "c:1: expected the header \"image,caption\", found \"image,caption,split\"");
+    assert_refused("a| 0| x\n", CT_CAPTIONS_FLICKR30K_KAGGLE, 1,
+                   "c:1: expected the header \"image_name| comment_number| comment\", "
+                   "found \"a| 0| x\"");
+    assert_refused("image,caption\n", CT_CAPTIONS_AUTO, 1, "c: expected captions, found none");
+    assert_refused("image,caption\na,\n", CT_CAPTIONS_AUTO, 1, "c: expected captions, found none");
 }
 
 static void too_many_malformed_rows(void **state)
 {
     (void)state;
     const char *text = "a#0\tx\nb#0\ty\nc#0\t\nd#0\tz\n";
-    assert_fails(text, CT_CAPTIONS_AUTO, 0.2,
-                 "c: 1 of 4 rows are malformed, more than data.max_bad_share (0.2) allows; the "
-                 "first on line 3: the caption is empty");
+    assert_refused(text, CT_CAPTIONS_AUTO, 0.2,
+                   "c: 1 of 4 rows are malformed, more than data.max_bad_share (0.2) allows; the "
+                   "first on line 3: the caption is empty");
     ct_dataset *dataset;
     assert_ok(ct_dataset_parse(text, strlen(text), "c", CT_CAPTIONS_AUTO, 0.25, &dataset));
     assert_int_equal(dataset->caption_count, 3);
     ct_dataset_destroy(dataset);
 }
 
-/* *out = what parsing `text` says on standard error; free(). */
-static void capture_reports(const char *text, char **out)
+/* What parsing `text` says on standard error; free(). */
+static char *reports_on(const char *text)
 {
-    int saved = dup(STDERR_FILENO);
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    fflush(stderr);
-    dup2(fileno(file), STDERR_FILENO);
+    const capture kept = capture_begin();
     ct_log_set_level(CT_LOG_WARNING);
     ct_dataset_destroy(parsed(text, CT_CAPTIONS_AUTO));
     ct_log_set_level(CT_LOG_ERROR);
-    dup2(saved, STDERR_FILENO);
-    close(saved);
-    long size = ftell(file);
-    rewind(file);
-    *out = calloc((size_t)size + 1, 1);
-    assert_int_equal(fread(*out, 1, (size_t)size, file), size);
-    fclose(file);
+    return capture_end(&kept);
 }
 
 static void malformed_rows_are_reported(void **state)
 {
     (void)state;
-    char *reports;
-    capture_reports("image,caption\na,\"x\ny\"\nb\nc,z\n,\n", &reports);
+    char *reports = reports_on("image,caption\na,\"x\ny\"\nb\nc,z\n,\n");
     assert_string_equal(reports, "warning: c:4: expected name,caption; the row is left out\n"
                                  "warning: c:6: the name is empty; the row is left out\n");
     free(reports);
     char text[512] = "a#0\tx\n";
     for (int i = 0; i < 30; i++) strcat(text, "broken\n");
-    capture_reports(text, &reports);
+    reports = reports_on(text);
     int lines = 0;
     for (char *at = reports; (at = strchr(at, '\n')); at++) lines++;
     assert_int_equal(lines, 21);

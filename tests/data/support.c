@@ -1,9 +1,7 @@
 #include "support.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 ct_dataset *parsed(const char *text, ct_captions_format format)
 {
@@ -54,36 +52,4 @@ ct_dataset *numbered(int32_t photos, int32_t captions)
     ct_dataset *dataset = parsed(text, CT_CAPTIONS_FLICKR8K_TOKEN);
     free(text);
     return dataset;
-}
-
-test_folder make_folder(void)
-{
-    test_folder folder;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder.path, sizeof folder.path, "%s/ct-data-test-XXXXXX", base ? base : P_tmpdir);
-    assert_non_null(mkdtemp(folder.path));
-    return folder;
-}
-
-void remove_folder(const test_folder *folder)
-{
-    DIR *directory = opendir(folder->path);
-    assert_non_null(directory);
-    for (struct dirent *entry; (entry = readdir(directory));) {
-        char path[512];
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-        snprintf(path, sizeof path, "%s/%.200s", folder->path, entry->d_name);
-        assert_int_equal(remove(path), 0);
-    }
-    closedir(directory);
-    assert_int_equal(rmdir(folder->path), 0);
-}
-
-void write_file(const test_folder *folder, const char *name, const char *text, char out[512])
-{
-    snprintf(out, 512, "%s/%s", folder->path, name);
-    FILE *stream = fopen(out, "wb");
-    assert_non_null(stream);
-    fputs(text, stream);
-    assert_int_equal(fclose(stream), 0);
 }

@@ -17,8 +17,7 @@ uint32_t crc32_of(const void *bytes, size_t size)
 uint8_t *pattern(int32_t width, int32_t height)
 {
     size_t size = (size_t)width * (size_t)height * 3;
-    uint8_t *bytes = malloc(size);
-    assert_non_null(bytes);
+    uint8_t *bytes = must_alloc(size);
     uint32_t state = 12345;
     for (size_t i = 0; i < size; i++) {
         state = state * 1103515245u + 12345u;

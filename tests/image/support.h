@@ -2,23 +2,8 @@
 #ifndef CT_TESTS_IMAGE_SUPPORT_H
 #define CT_TESTS_IMAGE_SUPPORT_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
+#include "../support.h"
 #include "image/image.h"
-
-#define IMAGES_FOLDER "tests/reference/data/images"
-
-/* Passes, or fails the test with the thread's message. */
-#define assert_ok(expression)                                                                      \
-    do {                                                                                           \
-        if ((expression) != CT_OK) fail_msg("%s: %s", #expression, ct_error_message());            \
-    } while (0)
 
 /* CRC-32 of zlib, as golden.txt has it. */
 uint32_t crc32_of(const void *bytes, size_t size);

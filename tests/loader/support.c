@@ -98,30 +98,3 @@ uint64_t digest(const ct_batch *batch)
     hash = mix(hash, batch->positions, tokens * sizeof *batch->positions);
     return mix(hash, batch->cu_seqlens, (count + 1) * sizeof *batch->cu_seqlens);
 }
-
-static FILE *captured;
-static int kept_stderr;
-
-void capture_begin(void)
-{
-    captured = tmpfile();
-    assert_non_null(captured);
-    fflush(stderr);
-    kept_stderr = dup(STDERR_FILENO);
-    dup2(fileno(captured), STDERR_FILENO);
-}
-
-char *capture_end(void)
-{
-    fflush(stderr);
-    dup2(kept_stderr, STDERR_FILENO);
-    close(kept_stderr);
-    fseek(captured, 0, SEEK_END);
-    size_t size = (size_t)ftell(captured);
-    rewind(captured);
-    char *text = calloc(size + 1, 1);
-    assert_non_null(text);
-    assert_int_equal(fread(text, 1, size, captured), size);
-    fclose(captured);
-    return text;
-}

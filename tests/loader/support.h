@@ -2,14 +2,7 @@
 #ifndef CT_TESTS_LOADER_SUPPORT_H
 #define CT_TESTS_LOADER_SUPPORT_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
+#include "../support.h"
 #include "loader/loader.h"
 
 enum {
@@ -22,8 +15,6 @@ enum {
     MOST_TOKENS = 9
 };
 
-#define IMAGES_FOLDER "tests/reference/data/images"
-
 typedef struct world {
     ct_config config;
     ct_dataset dataset;
@@ -34,12 +25,6 @@ typedef struct world {
     int64_t offset[CAPTIONS + 1];
     int32_t all[PHOTOS]; /* 0, 1, 2, ... */
 } world;
-
-/* Passes, or fails the test with the thread's message. */
-#define assert_ok(expression)                                                                      \
-    do {                                                                                           \
-        if ((expression) != CT_OK) fail_msg("%s: %s", #expression, ct_error_message());            \
-    } while (0)
 
 void world_init(world *w);
 
@@ -55,10 +40,6 @@ const ct_batch *next_batch(ct_loader *loader);
 
 /* A number that stands for everything a batch holds. */
 uint64_t digest(const ct_batch *batch);
-
-/* What was written to standard error between the two calls; the text is free()d by the caller. */
-void capture_begin(void);
-char *capture_end(void);
 
 int run_training_tests(void);
 int run_evaluation_tests(void);

@@ -2,22 +2,13 @@
 
 #include <float.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
-#include <cmocka.h>
-
+#include "../support.h"
 #include "cpu/activation.h"
 #include "cpu/cpu.h"
 #include "cpu/internal.h"
 #include "cpu/onednn.h"
-
-#define ASSERT_OK(expression)                                                                      \
-    do {                                                                                           \
-        if ((expression) != CT_OK) fail_msg("%s", ct_error_message());                             \
-    } while (0)
 
 /* Lets an impossible allocation fail, as without AddressSanitizer, instead of ending the test. */
 const char *__asan_default_options(void);
@@ -47,7 +38,7 @@ static void test_threads(void **state)
     ct_device *device = NULL;
     assert_int_equal(ct_cpu_device_create(-1, &device), CT_ERR_ARGUMENT);
     assert_non_null(strstr(ct_error_message(), "-1"));
-    ASSERT_OK(ct_cpu_device_create(0, &device));
+    assert_ok(ct_cpu_device_create(0, &device));
     assert_int_equal(ct_cpu(device)->threads, ct_cpu_count());
     ct_device_destroy(device);
     ct_device_destroy(NULL);
@@ -58,16 +49,16 @@ static void test_memory(void **state)
     ct_device *device = *state;
     const ct_backend *backend = device->backend;
     unsigned char *memory = NULL, host[100], back[100];
-    ASSERT_OK(backend->alloc(device, sizeof host, "a test", (void **)&memory));
+    assert_ok(backend->alloc(device, sizeof host, "a test", (void **)&memory));
     assert_int_equal((uintptr_t)memory % CT_ALIGNMENT, 0);
     for (size_t i = 0; i < sizeof host; i++) {
         assert_int_equal(memory[i], 0);
         host[i] = (unsigned char)(i + 1);
     }
-    ASSERT_OK(backend->upload(device, memory, host, sizeof host));
-    ASSERT_OK(backend->zero(device, memory + 10, 5));
-    ASSERT_OK(backend->synchronize(device));
-    ASSERT_OK(backend->download(device, back, memory, sizeof back));
+    assert_ok(backend->upload(device, memory, host, sizeof host));
+    assert_ok(backend->zero(device, memory + 10, 5));
+    assert_ok(backend->synchronize(device));
+    assert_ok(backend->download(device, back, memory, sizeof back));
     memset(host + 10, 0, 5);
     assert_memory_equal(back, host, sizeof host);
     backend->free(device, memory);
@@ -100,15 +91,15 @@ static void test_prepare(void **state)
                                .pad = 1};
     const int built = ct_onednn_conv_count(ct_cpu(device)->onednn);
     for (int i = 0; i < 2; i++)
-        ASSERT_OK(device->backend->prepare(device, CT_OP_conv2d_fwd, &args));
+        assert_ok(device->backend->prepare(device, CT_OP_conv2d_fwd, &args));
     assert_true(device->workspace_bytes > 0);
     assert_int_equal(ct_cpu(device)->workspace_capacity, 0);
-    ASSERT_OK(device->backend->commit(device));
+    assert_ok(device->backend->commit(device));
     const size_t bytes = device->workspace_bytes;
     args.x.data = x;
     args.w.data = w;
     args.y.data = y;
-    ASSERT_OK(device->backend->conv2d_fwd(device, &args));
+    assert_ok(device->backend->conv2d_fwd(device, &args));
     assert_int_equal(device->workspace_bytes, bytes);
     assert_int_equal(ct_cpu(device)->workspace_capacity, bytes);
     assert_int_equal(ct_onednn_conv_count(ct_cpu(device)->onednn), built + 1);
@@ -169,7 +160,7 @@ static void test_nan_in_pooling(void **state)
                                 .x = ct_tensor4(x, CT_F32, 1, 3, 3, 1),
                                 .window = 3,
                                 .stride = 1};
-    ASSERT_OK(device->backend->maxpool_fwd(device, &args));
+    assert_ok(device->backend->maxpool_fwd(device, &args));
     assert_true(isnan(y[0]));
     assert_int_equal(index[0], 4);
 }

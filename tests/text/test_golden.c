@@ -4,22 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/memory.h"
 #include "text/tokenizer.h"
 #include "text/vocab_trainer.h"
 #include "text_tests.h"
 
 #define DEFAULT_PATH "tests/reference/data/tokenizer.json"
-#define MAX_BYTES    ((size_t)1 << 30)
 
 /* CT_TOKENIZER_GOLDEN names another file, e.g. one with many more random texts. */
 static int load(void **state)
 {
     const char *path = getenv("CT_TOKENIZER_GOLDEN");
-    char *text;
     size_t size;
-    assert_ok(ct_file_read(path ? path : DEFAULT_PATH, MAX_BYTES, &text, &size));
+    char *text = read_text(path ? path : DEFAULT_PATH, &size);
     *state = cJSON_ParseWithLength(text, size);
     free(text);
     return *state ? 0 : -1;

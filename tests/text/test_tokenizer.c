@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "text_tests.h"
 
@@ -199,17 +198,15 @@ static void faulty_vocabularies_are_refused(void **state)
 
 static void a_file_is_loaded(void **state)
 {
-    char path[] = P_tmpdir "/test_tokenizer_XXXXXX";
+    char *folder = folder_create();
+    const char *path = in_folder(folder, "vocab.txt");
     ct_tokenizer *tokenizer;
-    int file = mkstemp(path);
     (void)state;
-    assert_true(file >= 0);
-    assert_int_equal(write(file, vocab, sizeof vocab - 1), sizeof vocab - 1);
-    close(file);
+    write_bytes(path, vocab, sizeof vocab - 1);
     assert_ok(ct_tokenizer_load(path, true, &tokenizer));
     assert_int_equal(ct_tokenizer_vocab_size(tokenizer), 19);
     ct_tokenizer_destroy(tokenizer);
-    unlink(path);
+    folder_remove(folder);
     assert_fails(ct_tokenizer_load(path, true, &tokenizer), CT_ERR_IO, path);
 }
 

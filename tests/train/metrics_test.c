@@ -103,7 +103,7 @@ static void assert_file_is(const char *path, const char *expected)
 
 static void test_exact_lines(void **state)
 {
-    const char *path = in_folder(state, "metrics.jsonl");
+    const char *path = in_folder(*state, "metrics.jsonl");
     ct_metrics *metrics;
     ct_step_record step = {12, 0, 1.8323450088500977, 14.285714149475098, 0.024, NAN, INFINITY, 0};
     ct_validation_record validation = {
@@ -134,7 +134,7 @@ static void test_exact_lines(void **state)
 static void test_resume(void **state)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s", in_folder(state, "metrics.jsonl"));
+    snprintf(path, sizeof path, "%s", in_folder(*state, "metrics.jsonl"));
     print_message("seed %d\n", SEED);
     write_file(path, 12);
     char *whole = read_text(path, NULL);
@@ -155,7 +155,7 @@ static void test_resume(void **state)
 static void test_cut_line(void **state)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s", in_folder(state, "metrics.jsonl"));
+    snprintf(path, sizeof path, "%s", in_folder(*state, "metrics.jsonl"));
     write_file(path, 5);
     size_t size;
     char *whole = read_text(path, &size);
@@ -181,7 +181,7 @@ static void test_cut_line(void **state)
 static void test_damaged_lines(void **state)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s", in_folder(state, "metrics.jsonl"));
+    snprintf(path, sizeof path, "%s", in_folder(*state, "metrics.jsonl"));
     static const char damaged[] =
         "{\"event\":\"train\",\"step\":1,\"epoch\":0,\"loss\":2}\n"
         "{\"event\":\"train\",\"step\":2,\"epo\0\0\0\0\n" /* a hole after a power failure */
@@ -214,12 +214,12 @@ static void test_damaged_lines(void **state)
 static void test_new_run_empties(void **state)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s", in_folder(state, "metrics.jsonl"));
+    snprintf(path, sizeof path, "%s", in_folder(*state, "metrics.jsonl"));
     write_file(path, 3);
     write_file(path, 0);
     assert_file_is(path, "");
     ct_metrics *metrics;
-    assert_ok(ct_metrics_open(in_folder(state, "absent.jsonl"), 5, &metrics));
+    assert_ok(ct_metrics_open(in_folder(*state, "absent.jsonl"), 5, &metrics));
     check_memory(metrics, 0);
     ct_metrics_close(metrics);
 }
@@ -227,8 +227,8 @@ static void test_new_run_empties(void **state)
 static void test_no_folder(void **state)
 {
     ct_metrics *metrics;
-    assert_fails(ct_metrics_open(in_folder(state, "absent/metrics.jsonl"), -1, &metrics), CT_ERR_IO,
-                 "absent/metrics.jsonl");
+    assert_fails(ct_metrics_open(in_folder(*state, "absent/metrics.jsonl"), -1, &metrics),
+                 CT_ERR_IO, "absent/metrics.jsonl");
     assert_null(metrics);
     ct_metrics_close(NULL);
 }
@@ -241,7 +241,7 @@ static void test_locale(void **state)
     while (found < 4 && !setlocale(LC_NUMERIC, names[found])) found++;
     if (found == 4) skip(); /* none is installed */
     char path[4096];
-    snprintf(path, sizeof path, "%s", in_folder(state, "metrics.jsonl"));
+    snprintf(path, sizeof path, "%s", in_folder(*state, "metrics.jsonl"));
     write_file(path, 4);
     char *text = read_text(path, NULL);
     ct_metrics *metrics;

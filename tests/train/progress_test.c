@@ -233,7 +233,7 @@ static void test_plain_file(void **state)
     ct_progress_finish(&progress);
     fclose(stream);
     FILE *reader = fdopen(ends[0], "r");
-    text = must_alloc(4096, 1);
+    text = must_alloc(4096);
     size = fread(text, 1, 4096, reader);
     fclose(reader);
     static const char line[] = "epoch  2/12    8%  step  560/6720  loss  4.600  R@10   7.0    61.4 "

@@ -44,11 +44,11 @@ static world make_world(const char *text, float noise)
     free(w.dataset->images);
     w.dataset->images = strdup(IMAGES);
     int32_t images = w.dataset->photo_count, texts = w.dataset->caption_count;
-    float *image = must_alloc((size_t)images * DIM, sizeof *image);
-    float *caption = must_alloc((size_t)texts * DIM, sizeof *caption);
-    int32_t *owner = must_alloc((size_t)texts, sizeof *owner);
-    w.photos = must_alloc((size_t)images, sizeof *w.photos);
-    w.captions = must_alloc((size_t)texts, sizeof *w.captions);
+    float *image = must_alloc(sizeof *image * (size_t)images * DIM);
+    float *caption = must_alloc(sizeof *caption * (size_t)texts * DIM);
+    int32_t *owner = must_alloc(sizeof *owner * (size_t)texts);
+    w.photos = must_alloc(sizeof *w.photos * (size_t)images);
+    w.captions = must_alloc(sizeof *w.captions * (size_t)texts);
     for (int32_t k = 0; k < images * DIM; k++) image[k] = 0.2f * (float)ct_rng_normal(key, next++);
     for (int32_t i = 0; i < images; i++) w.photos[i] = i;
     for (int32_t t = 0; t < texts; t++) {
@@ -164,7 +164,7 @@ static int check_photos(const char *html)
 
 static char *write_report(void **state, const ct_report_input *input)
 {
-    const char *path = in_folder(state, "report.html");
+    const char *path = in_folder(*state, "report.html");
     assert_ok(ct_report_write(path, input));
     char *html = read_text(path, NULL);
     check_markup(html);
@@ -321,7 +321,7 @@ static void test_thumbnails(void **state)
     world w = make_world(captions_file, 0);
     ct_report_input input = input_of(&w);
     char *html = write_report(state, &input);
-    uint8_t *jpeg = must_alloc(strlen(html), 1);
+    uint8_t *jpeg = must_alloc(strlen(html));
     ct_decoder *decoder;
     assert_ok(ct_decoder_create(&decoder));
     int seen = 0;
@@ -347,7 +347,7 @@ static void test_thumbnails(void **state)
 static void test_no_folder(void **state)
 {
     ct_report_input input = {.title = "x", .split = "test"};
-    assert_fails(ct_report_write(in_folder(state, "absent/report.html"), &input), CT_ERR_IO,
+    assert_fails(ct_report_write(in_folder(*state, "absent/report.html"), &input), CT_ERR_IO,
                  "absent/report.html");
 }
 

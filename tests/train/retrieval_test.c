@@ -31,21 +31,21 @@ static set make_set(int32_t images, int32_t dim, uint64_t variant)
 {
     ct_rng_key key = ct_rng_make(SEED, CT_RNG_TEST, 1, variant);
     set s = {.images = images, .dim = dim, .texts = 0};
-    s.owner = must_alloc((size_t)images * 7 + 1, sizeof *s.owner);
+    s.owner = must_alloc(sizeof *s.owner * ((size_t)images * 7 + 1));
     for (int32_t i = 0; i < images; i++) {
         int32_t captions = (int32_t)ct_rng_below(key, (uint64_t)i, 8);
         if (s.texts == 0 && i == images - 1 && captions == 0) captions = 1;
         for (int32_t c = 0; c < captions; c++) s.owner[s.texts++] = i;
     }
-    int32_t *order = must_alloc((size_t)s.texts, sizeof *order);
-    int32_t *owner = must_alloc((size_t)s.texts, sizeof *owner);
+    int32_t *order = must_alloc(sizeof *order * (size_t)s.texts);
+    int32_t *owner = must_alloc(sizeof *owner * (size_t)s.texts);
     ct_rng_permute(ct_rng_make(SEED, CT_RNG_TEST, 2, variant), order, s.texts);
     for (int32_t t = 0; t < s.texts; t++) owner[t] = s.owner[order[t]];
     free(order);
     free(s.owner);
     s.owner = owner;
-    s.image = must_alloc((size_t)images * (size_t)dim, sizeof *s.image);
-    s.text = must_alloc((size_t)s.texts * (size_t)dim, sizeof *s.text);
+    s.image = must_alloc(sizeof *s.image * (size_t)images * (size_t)dim);
+    s.text = must_alloc(sizeof *s.text * (size_t)s.texts * (size_t)dim);
     return s;
 }
 
@@ -311,7 +311,8 @@ static const cJSON *get(const cJSON *object, const char *key)
 
 static float *read_rows(const cJSON *rows, int32_t dim)
 {
-    float *out = must_alloc((size_t)cJSON_GetArraySize(rows) * (size_t)dim, sizeof *out), *at = out;
+    float *out = must_alloc(sizeof *out * (size_t)cJSON_GetArraySize(rows) * (size_t)dim);
+    float *at = out;
     const cJSON *row, *value;
     cJSON_ArrayForEach(row, rows) cJSON_ArrayForEach(value, row) *at++ =
         (float)(value->valuedouble / 1024);
@@ -373,7 +374,7 @@ static void test_reference(void **state)
     s.texts = cJSON_GetArraySize(get(golden, "text_times_1024"));
     s.image = read_rows(get(golden, "image_times_1024"), s.dim);
     s.text = read_rows(get(golden, "text_times_1024"), s.dim);
-    s.owner = must_alloc((size_t)s.texts, sizeof *s.owner);
+    s.owner = must_alloc(sizeof *s.owner * (size_t)s.texts);
     for (int32_t t = 0; t < s.texts; t++)
         s.owner[t] = cJSON_GetArrayItem(get(golden, "owner"), t)->valueint;
     ct_retrieval *r;

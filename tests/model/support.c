@@ -4,15 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-
-void *must_alloc(size_t bytes)
-{
-    void *memory = calloc(1, bytes ? bytes : 1);
-    assert_non_null(memory);
-    return memory;
-}
-
 /* ---- reference files ------------------------------------------------------------------------ */
 
 const cJSON *json_get(const cJSON *object, const char *key)
@@ -34,10 +25,10 @@ double json_at(const cJSON *array, int index)
 
 void reference_open(const char *name, reference *out)
 {
-    char path[128], *text;
+    char path[128];
     size_t size;
     snprintf(path, sizeof path, "tests/reference/data/model_%s.json", name);
-    assert_ok(ct_file_read(path, 1 << 24, &text, &size));
+    char *text = read_text(path, &size);
     *out = (reference){.json = cJSON_ParseWithLength(text, size)};
     free(text);
     if (!out->json) fail_msg("%s is not JSON", path);
@@ -56,8 +47,8 @@ void reference_close(reference *ref)
 
 /* ---- numbers drawn by name ------------------------------------------------------------------ */
 
-/* The stream called `name` (FNV-1a), as `draw` in make_model.py. */
-static ct_rng_key stream(const char *name)
+/* FNV-1a makes a stream of the name. */
+ct_rng_key reference_stream(const char *name)
 {
     uint64_t hash = 0xcbf29ce484222325u;
     for (; *name; name++) hash = (hash ^ (uint8_t)*name) * 0x100000001b3u;
@@ -88,7 +79,7 @@ static void draw_initial(const ct_param *param, bool bottleneck, float *host)
         centre = last ? 0.25 : 1.0;
         scale = 0.25;
     }
-    const ct_rng_key key = stream(param->name);
+    const ct_rng_key key = reference_stream(param->name);
     const int64_t count = ct_tensor_count(&param->value);
     for (int64_t block = 0; 4 * block < count; block++) {
         const ct_philox words = ct_philox_block(key, (uint64_t)block);
@@ -118,7 +109,7 @@ static ct_rng_key batch_stream(const char *kind, int index)
 {
     char name[32];
     snprintf(name, sizeof name, "%s.%d", kind, index);
-    return stream(name);
+    return reference_stream(name);
 }
 
 /* A coarse pattern of 8 x 8 squares under fine noise. */

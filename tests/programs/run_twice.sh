@@ -50,13 +50,12 @@ for signal in INT KILL; do
     echo "SIG$signal, CT_TEST_SEED=$CT_TEST_SEED"
     RANDOM=$CT_TEST_SEED
     for attempt in $(seq 50); do
-        train "$signal" --resume &
+        "$bin/clip-train" --quiet "${common[@]}" "output=$work/$signal" --resume 2>"$work/log" &
         pid=$!
         sleep "0.$((RANDOM % 8 + 1))"
-        # The program is the subshell's child.
-        if [ "$attempt" -le 6 ]; then pkill -"$signal" -P $pid clip-train || true; fi
+        if [ "$attempt" -le 6 ]; then kill -"$signal" $pid 2>/dev/null || true; fi
         status=0
-        wait $pid || status=$?
+        wait $pid 2>/dev/null || status=$?
         [ $status -eq 0 ] && break
     done
     same "$signal"

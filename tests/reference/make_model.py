@@ -3,21 +3,24 @@
 Face's DistilBertModel over padded captions with a mask), trained for ten AdamW steps in float64.
 
 Weights and inputs are not stored: both sides draw them from Philox4x32-10 under the parameter's
-name (host/base/rng.h; `draw` below, tests/model/reference.c there). Stored per case: the
+name (host/base/rng.h; `draw` below, tests/model/support.c there). Stored per case: the
 configuration, and of PyTorch's run
 
   loss, grad_norm            each step's
   text_features              of the first batch with the initial weights, evaluation mode
   image/text_embeddings      of the first batch after the last step, evaluation mode
-  tensors.<name>             grad_norm and 16 entries of the first step's gradient, and of the
-                             value after the last step
+  tensors.<name>             `grad`, the first step's gradient, and `value` after the last step:
+                             a sketch of 16 numbers (`sketch` below) and the root mean square
+                             over the whole tensor (`*_rms`)
 
-Each comes with what the same program makes of it in float32 (`*_f32`, an error relative to the
-float64 result), which tells how well conditioned the number is.
+Each comes with the error that the same program makes in float32 (`*_f32`): the root mean square
+over all entries, and over SINGLE_RUNS runs that differ only in the order of their sums. One run
+would not do: its rounding errors are one draw, and often one cause moves many entries.
 
     make_model.py --out tests/reference/data
 """
 import argparse
+import functools
 import json
 import math
 import pathlib
@@ -30,7 +33,12 @@ from torch.nn import functional
 
 SEED = 7
 STEPS = 10
-SAMPLES = 16
+BUCKETS = 16
+# Of a float32 run: how far the batch's rows are rotated, and the layout of images and filters.
+SINGLE_RUNS = [
+    (0, torch.contiguous_format), (0, torch.channels_last),
+    (3, torch.contiguous_format), (3, torch.channels_last),
+]  # fmt: skip
 RNG_TEST = 7  # CT_RNG_TEST
 
 COMMON = {
@@ -98,6 +106,7 @@ def draw(name, count):
     return numpy.stack([c0, c1, c2, c3], axis=1).reshape(-1)[:count]
 
 
+@functools.cache
 def initial_value(name, shape, bottleneck):
     """Uniform, with the spread of a usual initialisation; biases and scales are not trivial.
 
@@ -121,7 +130,7 @@ def initial_value(name, shape, bottleneck):
     return torch.from_numpy(value.astype(numpy.float32).reshape(shape))
 
 
-def make_batch(index, size):
+def make_batch(index, size, shift):
     lengths = LENGTHS[index]
     tokens = draw(f"tokens.{index}", sum(lengths)) * numpy.uint64(VOCABULARY) >> numpy.uint64(32)
     ids = numpy.zeros((len(lengths), max(lengths)), dtype=numpy.int64)
@@ -138,12 +147,13 @@ def make_batch(index, size):
     )
     fine = (draw(f"fine.{index}", count * size * size * 3) & byte).reshape(count, size, size, 3)
     pixels = (3 * coarse.repeat(8, axis=1).repeat(8, axis=2) + fine) // numpy.uint64(4)
-    return {
+    batch = {
         "ids": torch.from_numpy(ids),
         "mask": torch.from_numpy(mask),
         "pixels": torch.from_numpy(pixels.astype(numpy.int64)),
         "photos": torch.tensor(PHOTOS[index]),
     }
+    return {key: torch.roll(rows, shift, 0) for key, rows in batch.items()}
 
 
 class MlpProjection(torch.nn.Module):
@@ -159,8 +169,9 @@ class MlpProjection(torch.nn.Module):
 
 
 class Clip(torch.nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, layout):
         super().__init__()
+        self.layout = layout
         self.image = getattr(torchvision.models, config["image.encoder"])(weights=None)
         features = self.image.fc.in_features
         self.image.fc = torch.nn.Identity()
@@ -196,7 +207,7 @@ class Clip(torch.nn.Module):
         mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)
         std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)
         pixels = ((batch["pixels"].double() / 255 - mean) / std).permute(0, 3, 1, 2)
-        features = self.image(pixels.to(dtype).contiguous())
+        features = self.image(pixels.to(dtype).contiguous(memory_format=self.layout))
         return functional.normalize(self.image_projection(features))
 
     def encode_texts(self, batch):
@@ -250,18 +261,20 @@ def make_optimizer(model, config):
     return torch.optim.AdamW(groups, betas=betas, eps=config["train.eps"], foreach=False)
 
 
-def run(config, dtype):
+def run(config, dtype, shift=0, layout=torch.contiguous_format):
     """One training run: everything that is compared, as numpy arrays in float64."""
     torch.manual_seed(0)
-    model = Clip(config).to(dtype)
+    model = Clip(config, layout).to(dtype)
     initialise(model)
-    batches = [make_batch(i, config["image.size"]) for i in range(2)]
+    model.image.to(memory_format=layout)
+    batches = [make_batch(i, config["image.size"], shift) for i in range(2)]
     optimizer = make_optimizer(model, config)
     result = {"loss": [], "grad_norm": [], "grads": {}, "values": {}}
 
     model.eval()
     with torch.no_grad():
-        result["text_features"] = model.text_features(batches[0]).double().numpy()
+        rows = model.text_features(batches[0]).double()
+        result["text_features"] = torch.roll(rows, -shift, 0).numpy()
     model.train()
     for step in range(1, STEPS + 1):
         optimizer.zero_grad()
@@ -270,31 +283,43 @@ def run(config, dtype):
         if step == 1:
             for name, parameter in model.named_parameters():
                 result["grads"][name] = parameter.grad.double().numpy().copy()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config["train.clip_grad_norm"])
+        # Not what clip_grad_norm_ returns: its float32 sum is less exact than the gradients.
+        grads = [parameter.grad.double() for parameter in model.parameters()]
+        squares = sum(grad.square().sum().item() for grad in grads)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config["train.clip_grad_norm"])
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * schedule(config, step)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100.0))
         result["loss"].append(loss.item())
-        result["grad_norm"].append(norm.item())
+        result["grad_norm"].append(math.sqrt(squares))
 
+    result["loss"], result["grad_norm"] = map(numpy.array, (result["loss"], result["grad_norm"]))
     for name, tensor in model.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             result["values"][name] = tensor.double().numpy().copy()
     model.eval()
     with torch.no_grad():
-        result["image_embeddings"] = model.encode_images(batches[0]).double().numpy()
-        result["text_embeddings"] = model.encode_texts(batches[0]).double().numpy()
+        for key, encode in (("image", model.encode_images), ("text", model.encode_texts)):
+            rows = encode(batches[0]).double()
+            result[key + "_embeddings"] = torch.roll(rows, -shift, 0).numpy()
     return result
 
 
-def sample(array):
-    """16 entries spread by a multiplicative hash (or all of a smaller tensor)."""
-    flat, count = array.reshape(-1), array.size
-    if count <= SAMPLES:
-        return flat
-    return flat[[(i * 0x9E3779B1 + 12345) % count for i in range(SAMPLES)]]
+def sketch(array):
+    """Sums of the entries i = k modulo 16 (k = 0 to 15), each with a random sign.
+
+    The signs make the expected sum of squares of two tensors' differing sketches that of the whole
+    tensors' difference (Charikar, Chen, Farach-Colton: "Finding frequent items in data streams",
+    2002). A tensor of no more than 16 entries is its own sketch but for signs.
+    """
+    flat = array.reshape(-1)
+    words = draw("signs", (flat.size + 31) // 32).astype("<u4")
+    bits = numpy.unpackbits(words.view(numpy.uint8), bitorder="little")[: flat.size]
+    buckets = numpy.zeros(-(-flat.size // BUCKETS) * BUCKETS)
+    buckets[: flat.size] = numpy.where(bits == 1, -flat, flat)
+    return buckets.reshape(-1, BUCKETS).sum(0)[: flat.size]
 
 
 def rms(array):
@@ -305,7 +330,11 @@ def rounded(values, digits=10):
     return [float(f"{value:.{digits}g}") for value in numpy.asarray(values).reshape(-1)]
 
 
-def describe(config, exact, single):
+def describe(config, exact, singles):
+    def f32_error(pick, unit=1.0):
+        error = rms([rms((pick(single) - pick(exact)) / unit) for single in singles])
+        return rounded([error], 3)[0]
+
     out = {
         "config": [f"{key}={value}" for key, value in config.items()],
         "vocabulary": VOCABULARY,
@@ -313,23 +342,18 @@ def describe(config, exact, single):
     }
     for key in ("loss", "grad_norm"):
         out[key] = rounded(exact[key], 12)
-        error = numpy.abs(numpy.array(single[key]) / numpy.array(exact[key]) - 1)
-        out[key + "_f32"] = rounded(error, 3)
+        out[key + "_f32"] = f32_error(lambda result: result[key], unit=exact[key])
     for key in ("text_features", "image_embeddings", "text_embeddings"):
         out[key] = rounded(exact[key], 8)
-        out[key + "_f32"] = rounded([rms(single[key] - exact[key])], 3)[0]
+        out[key + "_f32"] = f32_error(lambda result: result[key])
     out["tensors"] = {}
-    for name, value in exact["values"].items():
-        entry = {
-            "value": rounded(sample(value)),
-            "value_f32": rounded([rms(single["values"][name] - value)], 3)[0],
-        }
-        if name in exact["grads"]:
-            grad = exact["grads"][name]
-            entry["grad_norm"] = rounded([numpy.linalg.norm(grad)])[0]
-            entry["grad"] = rounded(sample(grad))
-            entry["grad_f32"] = rounded([rms(single["grads"][name] - grad)], 3)[0]
-        out["tensors"][name] = entry
+    for name in exact["values"]:
+        entry = out["tensors"][name] = {}
+        for key, kind in (("grad", "grads"), ("value", "values")):
+            if name in exact[kind]:
+                entry[key] = rounded(sketch(exact[kind][name]))
+                entry[key + "_rms"] = rounded([rms(exact[kind][name])], 6)[0]
+                entry[key + "_f32"] = f32_error(lambda result: result[kind][name])
     return out
 
 
@@ -341,12 +365,14 @@ def main():
     torch.use_deterministic_algorithms(True)
     for name, special in CASES.items():
         config = COMMON | special
-        exact, single = run(config, torch.float64), run(config, torch.float32)
-        text = json.dumps(describe(config, exact, single), indent=None, separators=(",", ":"))
+        exact = run(config, torch.float64)
+        singles = [run(config, torch.float32, *order) for order in SINGLE_RUNS]
+        reference = describe(config, exact, singles)
+        text = json.dumps(reference, indent=None, separators=(",", ":"))
         path = out / f"model_{name}.json"
         path.write_text(text.replace('},"', '},\n"') + "\n")
         print(f"{path}: {path.stat().st_size} bytes, loss {exact['loss'][0]:.6f} to "
-              f"{exact['loss'][-1]:.6f}, float32 error {single['loss'][-1] / exact['loss'][-1] - 1:.1e}")  # fmt: skip
+              f"{exact['loss'][-1]:.6f}, float32 error {reference['loss_f32']:.1e}")  # fmt: skip
 
 
 if __name__ == "__main__":

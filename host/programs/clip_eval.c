@@ -279,6 +279,7 @@ static int parse_options(int argc, char **argv, options *given)
 
 int main(int argc, char **argv)
 {
+    ct_program_settle_openmp(argv);
     options given = {.split = CT_SPLIT_VALIDATION};
     int exit_status = parse_options(argc, argv, &given);
     if (exit_status < 0) {

@@ -116,6 +116,7 @@ static int run(const options *given, char **arguments, int count, bool print)
 
 int main(int argc, char **argv)
 {
+    ct_program_settle_openmp(argv);
     options given = {.start = CT_START_NEW};
     bool print = false;
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {

@@ -6,6 +6,12 @@
 
 #include "config/config.h"
 
+/* Starts the program anew with a short GOMP_SPINCOUNT, unless the user has set that or
+ * OMP_WAIT_POLICY: GNU OpenMP reads them before main. Its idle threads spin for about a millisecond
+ * by default; on processors shared with other work (or with our own decoding threads) they then
+ * keep from running the very thread they wait for. Call first in main. */
+void ct_program_settle_openmp(char **argv);
+
 /* Applies --device (NULL: not given) and then key=value arguments. */
 CT_NODISCARD ct_status ct_program_override(ct_config *config, const char *device,
                                            char *const *assignments, int count);

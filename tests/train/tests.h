@@ -7,5 +7,6 @@ int run_metrics_tests(void);
 int run_progress_tests(void);
 int run_report_text_tests(void);
 int run_report_tests(void);
+int run_checkpoint_tests(void);
 
 #endif

@@ -7,9 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <cmocka.h>
+#include "../support.h"
 
 #include "model/safetensors.h"
 #include "model/tests.h"
@@ -336,23 +335,12 @@ static void test_open_errors(void **state)
 
 /* ---- writing ---- */
 
-static char *temporary_path(void)
-{
-    char *path = test_malloc(64);
-    snprintf(path, 64, P_tmpdir "/ct-safetensors-XXXXXX");
-    int descriptor = mkstemp(path);
-    assert_true(descriptor >= 0);
-    close(descriptor);
-    return path;
-}
-
 static void test_written_is_read(void **state)
 {
-    (void)state;
     static const float weights[] = {1.5f, -2, 3, 4, 5, -0.0f};
     static const uint8_t vocabulary[] = "[PAD]\n[UNK]\n\"\xC3\xA9\"\n";
     static const char config[] = "model:\n  \"image\": r\xC3\xA9snet\t\\\n";
-    char *path = temporary_path();
+    const char *path = in_folder(*state, "file");
     ct_safetensors_writer *writer;
     assert_int_equal(ct_safetensors_writer_create(&writer), CT_OK);
     assert_int_equal(ct_safetensors_writer_metadata(writer, "config", config), CT_OK);
@@ -384,15 +372,11 @@ static void test_written_is_read(void **state)
     const ct_file_tensor *vocab = ct_safetensors_find(file, "vocab");
     assert_memory_equal(ct_safetensors_data(file, vocab), vocabulary, sizeof vocabulary);
     ct_safetensors_close(file);
-    unlink(path);
-    test_free(path);
 }
 
 static void test_writer_refuses(void **state)
 {
-    (void)state;
-    char *path = temporary_path();
-    unlink(path);
+    const char *path = in_folder(*state, "file");
     ct_safetensors_writer *writer;
     assert_int_equal(ct_safetensors_writer_create(&writer), CT_OK);
     assert_int_equal(ct_safetensors_writer_metadata(writer, "k", "\xFF"), CT_ERR_ARGUMENT);
@@ -417,9 +401,7 @@ static void test_writer_refuses(void **state)
     assert_int_equal(ct_safetensors_writer_put(writer, "xy", 2), CT_ERR_INTERNAL);
     ct_safetensors_writer_destroy(writer); /* not committed: nothing is left */
     assert_false(ct_file_exists(path));
-    strcat(path, ".tmp");
-    assert_false(ct_file_exists(path));
-    test_free(path);
+    assert_false(ct_file_exists(in_folder(*state, "file.tmp")));
 
     assert_int_equal(ct_safetensors_writer_create(&writer), CT_OK);
     assert_int_equal(ct_safetensors_writer_begin(writer, "/no/such/folder/file"), CT_ERR_IO);
@@ -439,8 +421,8 @@ int run_safetensors_tests(void)
         cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_reference_file),
         cmocka_unit_test(test_open_errors),
-        cmocka_unit_test(test_written_is_read),
-        cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test_setup_teardown(test_written_is_read, folder_setup, folder_teardown),
+        cmocka_unit_test_setup_teardown(test_writer_refuses, folder_setup, folder_teardown),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@ if(CT_SANITIZE)
         -fsanitize=${CT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
     target_link_options(ct_options INTERFACE -fsanitize=${CT_SANITIZE})
 endif()
-target_include_directories(ct_options INTERFACE ${PROJECT_SOURCE_DIR}/host)
+target_include_directories(ct_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/host)
 
 # ct_module(NAME [DEPENDS ...] [LIBRARIES ...]): static library ct_NAME of the *.c in this folder.
 # DEPENDS are other modules (their targets), LIBRARIES come from outside the project.

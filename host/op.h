@@ -7,13 +7,17 @@
  * - Outputs come first in each struct, then inputs, then what forward saved for backward, then
  *   scalars. The comment behind a tensor gives its shape; T is the number of packed tokens, N the
  *   batch, D a width. "optional" tensors may be absent (rank 0).
- * - Activation tensors have the device's compute dtype; parameters, gradients, statistics (mean,
- *   rstd, lse, ...) and losses are f32; ids are i32. The CPU backend computes in f32.
+ * - Activation tensors, and the weights that products, convolutions and embeddings read (w, word,
+ *   position, type), have the device's compute dtype: f32 on the CPU; f32, bf16 or f16 on a GPU.
+ * All else is f32: biases, gamma and beta, gradients of parameters, statistics (mean, rstd, lse,
+ * ...), losses, optimiser state. ids are i32. Whatever the dtype, sums are formed in f32.
  * - Parameter gradients accumulate (+=), activation gradients overwrite (=).
  * - An output may be the very same tensor as an input only where it says "may alias".
  * - Operations never allocate. A backend that needs scratch memory learns of it from `prepare`.
  * - Calls on one device are ordered like calls on one CUDA stream; only upload, download and
  *   synchronize make the host wait.
+ * - What changes from step to step (the step's number, the schedule) reaches operations in device
+ *   memory, never as a scalar, so that a recorded step can be replayed.
  */
 #ifndef CT_OP_H
 #define CT_OP_H
@@ -29,6 +33,7 @@ typedef enum ct_activation {
     CT_ACT_NONE,
     CT_ACT_RELU,
     CT_ACT_GELU,      /* x/2 (1 + erf(x/sqrt 2)), Hendrycks & Gimpel 2016, as torch.nn.GELU() */
+    CT_ACT_GELU_TANH, /* its tanh approximation, as torch.nn.GELU("tanh") and cuBLASLt's epilogue */
     CT_ACT_QUICK_GELU /* x sigmoid(1.702 x), as OpenAI's CLIP */
 } ct_activation;
 
@@ -200,12 +205,13 @@ typedef struct ct_add_args {
 } ct_add_args;
 
 /* Inverted dropout: keep with probability 1 - p and scale by 1/(1 - p). Element i is kept when
- * ct_rng_uniform(key, i) >= p; backward is the same operation on dy with the same key. */
+ * ct_rng_uniform(ct_rng_at_step(key, step[0]), i) >= p; backward is the same operation on dy. */
 typedef struct ct_dropout_args {
-    ct_tensor y; /* any shape, may alias x */
-    ct_tensor x; /* same */
-    ct_rng_key key;
-    float p; /* 0 <= p < 1 */
+    ct_tensor y;    /* any shape, may alias x */
+    ct_tensor x;    /* same */
+    ct_tensor step; /* (1) i32 */
+    ct_rng_key key; /* made with a = 0 */
+    float p;        /* 0 <= p < 1 */
 } ct_dropout_args;
 
 /* y[i] = x / max(|x|, eps), rows (torch.nn.functional.normalize). */
@@ -251,13 +257,14 @@ typedef struct ct_embedding_bwd_args {
  * lse is the log of the softmax's denominator, saved so that backward can recompute it (Dao et
  * al. 2022). Rows at or past cu_seqlens[N] belong to no sequence: o and dqkv are zero there.
  * The probability of (row t, key j within its sequence, head h) is kept when
- * ct_rng_uniform(key, (t H + h) 65536 + j) >= dropout. */
+ * ct_rng_uniform(ct_rng_at_step(key, step[0]), (t H + h) 65536 + j) >= dropout. */
 typedef struct ct_attention_fwd_args {
     ct_tensor o;          /* (T, H, d) */
     ct_tensor lse;        /* (T, H) f32 saved */
     ct_tensor qkv;        /* (T, 3, H, d) */
     ct_tensor cu_seqlens; /* (N + 1) i32, from 0, ascending, last <= T */
-    int max_seqlen;       /* the longest sequence */
+    ct_tensor step;       /* (1) i32, present when dropout > 0 */
+    int max_seqlen;       /* no sequence is longer */
     float scale;          /* usually 1/sqrt(d) */
     float dropout;        /* 0 <= dropout < 1 */
     ct_rng_key key;
@@ -271,6 +278,7 @@ typedef struct ct_attention_bwd_args {
     ct_tensor lse;        /* (T, H) f32 */
     ct_tensor qkv;        /* (T, 3, H, d) */
     ct_tensor cu_seqlens; /* (N + 1) i32 */
+    ct_tensor step;       /* (1) i32, present when dropout > 0 */
     int max_seqlen;
     float scale, dropout;
     ct_rng_key key;
@@ -314,13 +322,29 @@ typedef struct ct_clip_loss_bwd_args {
     ct_tensor logit_scale;      /* (1) */
     ct_tensor photo_ids;        /* (N) i32 */
     ct_tensor row_lse, col_lse; /* (N) */
+    ct_tensor loss_scale;       /* (2) f32 optional: all three gradients are those of loss_scale[0]
+                                   times the loss */
     ct_same_image same_image;
 } ct_clip_loss_bwd_args;
 
-/* One parameter tensor as the optimiser sees it; all four f32 of equal count. */
+/* y = x in y's dtype: to the nearest, ties to even; or, for f32 to bf16, stochastically: the low 16
+ * bits of ct_rng_u32(ct_rng_at_step(key, step[0]), i) are added to the bits of element i (unless it
+ * is not finite), then the low 16 bits are dropped, so that the mean over keys is x. */
+typedef struct ct_cast_args {
+    ct_tensor y;    /* any shape; f32, bf16 or f16 */
+    ct_tensor x;    /* same shape; f32, bf16 or f16 */
+    ct_tensor step; /* (1) i32, present when stochastic */
+    ct_rng_key key; /* made with a = 0 */
+    bool stochastic;
+} ct_cast_args;
+
+/* One parameter tensor as the optimiser sees it; value to exp_avg_sq f32 of equal count. */
 typedef struct ct_optimizer_segment {
     ct_tensor value, grad, exp_avg, exp_avg_sq;
-    float lr_scale;     /* this parameter's base learning rate; times args.schedule */
+    ct_tensor
+        weight;     /* optional: value in the compute dtype, written after the update as by cast */
+    ct_rng_key key; /* cast's */
+    float lr_scale; /* this parameter's base learning rate; times the schedule */
     float weight_decay; /* 0: none */
     float max_value;    /* the value is clamped to at most this after the update; INFINITY: never */
 } ct_optimizer_segment;
@@ -328,26 +352,35 @@ typedef struct ct_optimizer_segment {
 /* Global L2 norm of all gradients, summed in f64 in a fixed order.
  * stats[0] = norm; stats[1] = clip coefficient min(1, max_norm/(norm + 1e-6)), as
  * torch.nn.utils.clip_grad_norm_ (1 when max_norm is 0: no clipping); stats[2] = 1 when the norm
- * is not finite, else 0. */
+ * is not finite, else 0.
+ * With loss_scale the gradients are loss_scale[0] times the true ones: stats[0] is the true norm
+ * and stats[1] takes the factor 1/loss_scale[0] too. Then the scale is adapted (Micikevicius et al.
+ * 2018; torch.amp.GradScaler): halved, and loss_scale[1] = 0, when the norm is not finite; else
+ * loss_scale[1] += 1, and at growth_interval the scale doubles (to at most 2^24) and
+ * loss_scale[1] = 0. */
 typedef struct ct_grad_norm_args {
-    ct_tensor stats; /* (3) f32 */
+    ct_tensor stats;      /* (3) f32 */
+    ct_tensor loss_scale; /* (2) f32 optional, updated: scale, finite steps since it last changed */
     const ct_optimizer_segment *segments;
     int segment_count;
     float max_norm; /* 0: do not clip */
+    int growth_interval;
 } ct_grad_norm_args;
 
 /* AdamW (Loshchilov & Hutter 2019; the arithmetic of torch.optim.AdamW):
- *   g = stats[1] grad; lr = schedule lr_scale; value *= 1 - lr weight_decay;
+ *   g = stats[1] grad; lr = schedule[0] lr_scale; value *= 1 - lr weight_decay;
  *   m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
- *   value -= lr/(1 - beta1^step) m / (sqrt(v)/sqrt(1 - beta2^step) + eps)
+ *   value -= lr schedule[1] m / (sqrt(v) schedule[2] + eps)
  * Nothing is changed when stats[2] is set. */
 typedef struct ct_adamw_args {
-    const ct_optimizer_segment *segments; /* value, exp_avg, exp_avg_sq updated */
+    const ct_optimizer_segment *segments; /* value, exp_avg, exp_avg_sq, weight updated */
     int segment_count;
-    ct_tensor stats; /* (3) f32 from grad_norm */
+    ct_tensor stats;    /* (3) f32 from grad_norm */
+    ct_tensor schedule; /* (3) f32: factor of this step's schedule, 1/(1 - beta1^step),
+                           1/sqrt(1 - beta2^step); step from 1 */
+    ct_tensor step;     /* (1) i32, present when stochastic_rounding: the step that cast uses */
     double beta1, beta2, eps;
-    double schedule; /* factor of this step's schedule */
-    int64_t step;    /* from 1 */
+    bool stochastic_rounding; /* of the segments' weights */
 } ct_adamw_args;
 
 /* ---- the table ---------------------------------------------------------------------------- */
@@ -382,6 +415,7 @@ typedef struct ct_adamw_args {
     X(gather_rows_bwd)                                                                             \
     X(clip_loss_fwd)                                                                               \
     X(clip_loss_bwd)                                                                               \
+    X(cast)                                                                                        \
     X(grad_norm)                                                                                   \
     X(adamw)
 
@@ -410,6 +444,12 @@ typedef struct ct_backend {
     ct_status (*prepare)(ct_device *device, ct_op op, const void *args);
     ct_status (*commit)(ct_device *device);
 
+    /* optional. Runs body(context), a run of operations and `zero`s on this device; calls with
+     * equal keys must make the same calls with the same arguments, so that the backend may record
+     * the first ones and replay them later. Not for use with upload or download inside. */
+    ct_status (*replay)(ct_device *device, uint64_t key, ct_status (*body)(void *context),
+                        void *context);
+
     void (*destroy)(ct_device *device);
 
 #define CT_OP_ENTRY(name) ct_status (*name)(ct_device * device, const ct_##name##_args *args);
@@ -421,11 +461,22 @@ typedef struct ct_backend {
 struct ct_device {
     const ct_backend *backend;
     size_t workspace_bytes; /* for reports */
+    ct_dtype compute_dtype; /* of activations and weights */
+    /* Packed token counts are rounded up to a multiple of this, so that few shapes occur: 1 where
+     * nothing is recorded. Rows past cu_seqlens[N] belong to no sequence. */
+    int token_multiple;
 };
 
 static inline void ct_device_destroy(ct_device *device)
 {
     if (device) device->backend->destroy(device);
+}
+
+static inline ct_status ct_device_replay(ct_device *device, uint64_t key,
+                                         ct_status (*body)(void *context), void *context)
+{
+    return device->backend->replay ? device->backend->replay(device, key, body, context)
+                                   : body(context);
 }
 
 /* ---- one step's execution ------------------------------------------------------------------ */
@@ -436,9 +487,9 @@ typedef struct ct_exec {
     ct_device *device;
     ct_arena *activations; /* forward pushes, backward releases in reverse */
     bool planning;
-    bool training; /* batch statistics, dropout; what backward needs is kept */
-    uint64_t seed; /* dropout masks are functions of (seed, step, layer) */
-    int64_t step;  /* optimiser steps done before this one */
+    bool training;  /* batch statistics, dropout; what backward needs is kept */
+    uint64_t seed;  /* dropout masks are functions of (seed, step, layer) */
+    ct_tensor step; /* (1) i32 on the device: optimiser steps done before this one */
 } ct_exec;
 
 /* ct_op_linear_fwd(exec, &args) and so on: announce or run. */

@@ -7,6 +7,13 @@
 
 #include <stdint.h>
 
+/* Kernels draw the very same numbers: nvcc compiles these functions for both sides. */
+#ifdef __CUDACC__
+#define CT_HOST_DEVICE __host__ __device__
+#else
+#define CT_HOST_DEVICE
+#endif
+
 /* What a stream of numbers is for: streams of different purpose never meet. */
 typedef enum ct_rng_purpose {
     CT_RNG_INIT = 1, /* parameter initialisation; index a parameter's ordinal */
@@ -15,6 +22,7 @@ typedef enum ct_rng_purpose {
     CT_RNG_CAPTION,  /* which caption of a photo */
     CT_RNG_AUGMENT,  /* crop and flip */
     CT_RNG_DROPOUT,  /* dropout masks */
+    CT_RNG_ROUNDING, /* stochastic rounding of weights */
     CT_RNG_TEST      /* tests and benchmarks */
 } ct_rng_purpose;
 
@@ -29,7 +37,7 @@ typedef struct ct_philox {
 } ct_philox;
 
 /* The four 32-bit words of block `index`. */
-static inline ct_philox ct_philox_block(ct_rng_key key, uint64_t index)
+CT_HOST_DEVICE static inline ct_philox ct_philox_block(ct_rng_key key, uint64_t index)
 {
     uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32);
     uint32_t c2 = (uint32_t)key.stream, c3 = (uint32_t)(key.stream >> 32);
@@ -47,18 +55,18 @@ static inline ct_philox ct_philox_block(ct_rng_key key, uint64_t index)
 }
 
 /* Word `index` of the key's sequence: element i is word i % 4 of block i / 4. */
-static inline uint32_t ct_rng_u32(ct_rng_key key, uint64_t index)
+CT_HOST_DEVICE static inline uint32_t ct_rng_u32(ct_rng_key key, uint64_t index)
 {
     return ct_philox_block(key, index / 4).word[index % 4];
 }
 
 /* Uniform in [0, 1) with 24 bits: exact in float, so the same on every device. */
-static inline float ct_rng_to_unit(uint32_t word)
+CT_HOST_DEVICE static inline float ct_rng_to_unit(uint32_t word)
 {
     return (float)(word >> 8) * 0x1p-24f;
 }
 
-static inline float ct_rng_uniform(ct_rng_key key, uint64_t index)
+CT_HOST_DEVICE static inline float ct_rng_uniform(ct_rng_key key, uint64_t index)
 {
     return ct_rng_to_unit(ct_rng_u32(key, index));
 }
@@ -67,6 +75,13 @@ static inline float ct_rng_uniform(ct_rng_key key, uint64_t index)
 static inline ct_rng_key ct_rng_make(uint64_t seed, ct_rng_purpose purpose, uint64_t a, uint64_t b)
 {
     return (ct_rng_key){seed, (uint64_t)purpose << 56 | (a & 0xFFFFFF) << 32 | (b & 0xFFFFFFFF)};
+}
+
+/* The key of optimiser step `step` (taken modulo 2^24), for a key made with a = 0. */
+CT_HOST_DEVICE static inline ct_rng_key ct_rng_at_step(ct_rng_key key, int32_t step)
+{
+    key.stream |= (uint64_t)(step & 0xFFFFFF) << 32;
+    return key;
 }
 
 /* Standard normal deviate number `index` (Box-Muller, cosine branch). */

@@ -6,9 +6,12 @@
 
 The model is ResNet-50 + DistilBERT with linear heads, f32, forward + backward + AdamW. PyTorch runs
 eager, images channels_last, captions padded to 77 tokens or to the batch's longest (with the
-attention mask). All three use the same captions, token ids and number of threads; images are random.
+attention mask). All use the same captions, token ids and number of threads; images are random bytes.
 Every repeat times one step of each, in turn; the ratios are PyTorch's time over clip-train's (above
 1: clip-train is faster), their median and range over the repeats.
+
+--device cuda compares on a GPU: bf16 (PyTorch: autocast), fused AdamW, uploads of the pixels
+included, and PyTorch through torch.compile as well.
 """
 import argparse
 import json
@@ -36,19 +39,34 @@ def torch_worker(args):
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    cuda = args.device == "cuda"
+    device = torch.device(args.device)
     tokenizer = BertTokenizerFast(vocab_file=args.vocab, do_lower_case=True)
     captions = read_captions(args.captions)
     image = torchvision.models.resnet50()
     image.fc = torch.nn.Linear(2048, 256, bias=False)
-    image = image.to(memory_format=torch.channels_last)
-    text = DistilBertModel(DistilBertConfig(vocab_size=args.vocab_size or len(tokenizer)))
-    head = torch.nn.Linear(768, 256, bias=False)
-    scale = torch.nn.Parameter(torch.tensor(2.6592))
+    image = image.to(device, memory_format=torch.channels_last)
+    text = DistilBertModel(DistilBertConfig(vocab_size=args.vocab_size or len(tokenizer))).to(device)
+    head = torch.nn.Linear(768, 256, bias=False, device=device)
+    scale = torch.nn.Parameter(torch.tensor(2.6592, device=device))
     parameters = [*image.parameters(), *text.parameters(), *head.parameters(), scale]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5)
-    pixels = torch.randn(args.batch, 3, args.size, args.size)
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(args.batch)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=cuda)
+    mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)
+    raw = torch.randint(0, 256, (args.batch, args.size, args.size, 3), dtype=torch.uint8)
+    raw = raw.pin_memory() if cuda else raw
+    labels = torch.arange(args.batch, device=device)
+
+    def forward(pixels, ids, mask):
+        i = torch.nn.functional.normalize(image((pixels.permute(0, 3, 1, 2) / 255 - mean) / std))
+        hidden = text(input_ids=ids, attention_mask=mask)
+        t = torch.nn.functional.normalize(head(hidden.last_hidden_state[:, 0]))
+        logits = scale.exp() * i @ t.T
+        return (torch.nn.functional.cross_entropy(logits, labels)
+                + torch.nn.functional.cross_entropy(logits.T, labels)) / 2
+
+    if args.compile:
+        forward = torch.compile(forward)
     position = 0
     for _ in sys.stdin:
         batch = [captions[(position + i) % len(captions)] for i in range(args.batch)]
@@ -57,19 +75,19 @@ def torch_worker(args):
             "padding": "max_length", "max_length": 77}
         tokens = tokenizer(batch, return_tensors="pt", truncation=True, **padding)
         begin = time.perf_counter()
+        ids = tokens["input_ids"].to(device, non_blocking=True)
+        mask = tokens["attention_mask"].to(device, non_blocking=True)
         optimizer.zero_grad(set_to_none=True)
-        i = torch.nn.functional.normalize(image(pixels))
-        hidden = text(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-        t = torch.nn.functional.normalize(head(hidden.last_hidden_state[:, 0]))
-        logits = scale.exp() * i @ t.T
-        loss = (torch.nn.functional.cross_entropy(logits, labels)
-                + torch.nn.functional.cross_entropy(logits.T, labels)) / 2
+        with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
+            loss = forward(raw.to(device, non_blocking=True), ids, mask)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         value = loss.item()
         print(time.perf_counter() - begin, int(tokens["attention_mask"].sum()), value, flush=True)
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)
+    peak = (torch.cuda.max_memory_reserved() >> 20 if cuda
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print("peak", peak, flush=True)
 
 
 class Worker:
@@ -109,6 +127,8 @@ def main():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--pad", choices=["77", "longest"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.pad:
@@ -118,18 +138,21 @@ def main():
     ours = [args.binary, args.config, f"threads={args.threads}", f"train.batch_size={args.batch}",
             f"image.size={args.size}", f"data.captions={args.captions}",
             f"data.images={args.images}", f"text.vocab={args.vocab}", "projection.kind=linear",
-            "projection.dim=256", "data.validation=0", "data.test=0"]
+            "projection.dim=256", "data.validation=0", "data.test=0", f"device={args.device}"]
     torch = [sys.executable, *sys.argv]
     workers = [Worker("clip-train", ours, environment),
                Worker("PyTorch, padded to 77", torch + ["--pad", "77"], environment),
                Worker("PyTorch, padded to longest", torch + ["--pad", "longest"], environment)]
+    if args.device == "cuda":
+        workers.append(Worker("torch.compile, padded to 77",
+                              torch + ["--pad", "77", "--compile"], environment))
     for repeat in range(args.warmup + args.repeats):
         for worker in workers:
             worker.step(keep=repeat >= args.warmup)
     for worker in workers:
         worker.finish()
 
-    figures = {"machine": platform.processor() or platform.machine(), "threads": args.threads,
+    figures = {"machine": platform.processor() or platform.machine(), "device": args.device, "threads": args.threads,
                "batch": args.batch, "size": args.size, "repeats": args.repeats, "workers": []}
     print(f"{args.batch} photos of {args.size} px, {args.threads} threads, {args.repeats} repeats; "
           f"mean {statistics.mean(workers[0].tokens):.0f} tokens a step")

@@ -71,6 +71,14 @@ static void close_bench(bench *b)
     free(b->images);
 }
 
+/* What the device does in a step. */
+static ct_status compute_step(void *context)
+{
+    bench *b = context;
+    CT_TRY(ct_clip_forward_backward(b->clip));
+    return ct_optimizer_step(b->optimizer);
+}
+
 /* The step's captions are the next ones of the data set, in file order, five to a photo: every
  * fifth is taken, so that the photos of a batch differ. */
 static ct_status one_step(bench *b)
@@ -93,8 +101,9 @@ static ct_status one_step(bench *b)
     ct_clip_input input = {batch,         b->images,    b->tokens, b->positions,
                            b->cu_seqlens, b->photo_ids, total,     longest};
     double begin = ct_clock_seconds();
-    CT_TRY(ct_clip_forward_backward(b->clip, &input, b->step));
-    CT_TRY(ct_optimizer_step(b->optimizer, ++b->step));
+    CT_TRY(ct_clip_stage(b->clip, &input, b->step));
+    CT_TRY(ct_optimizer_stage(b->optimizer, ++b->step));
+    CT_TRY(ct_device_replay(b->device, ct_clip_staged_key(b->clip), compute_step, b));
     CT_TRY(ct_clip_loss(b->clip, &loss));
     printf("%.6f %d %.6f\n", ct_clock_seconds() - begin, total, (double)loss);
     fflush(stdout);

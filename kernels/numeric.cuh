@@ -3,6 +3,8 @@
 #ifndef CT_KERNELS_NUMERIC_CUH
 #define CT_KERNELS_NUMERIC_CUH
 
+#include <type_traits>
+
 #include "device.cuh"
 #include "op.h"
 
@@ -81,14 +83,33 @@ inline int64_t ceil_div(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+/* The values of a sigmoid at a and at -a, from e^-|a|: neither overflows nor cancels. */
+struct sigmoids {
+    float at, opposite;
+};
+
+__device__ __forceinline__ sigmoids sigmoids_of(float a)
+{
+    const float e = expf(-fabsf(a)), larger = 1.0f / (1.0f + e), smaller = e * larger;
+    return {a < 0.0f ? smaller : larger, a < 0.0f ? larger : smaller};
+}
+
+/* x/2 (1 + tanh(a/2)) = x sigmoid(a) with a = 2 sqrt(2/pi) (x + 0.044715 x^3). */
+constexpr float gelu_tanh_factor = 1.5957691216057308f, gelu_tanh_cubic = 0.044715f;
+
+__device__ __forceinline__ float gelu_tanh_argument(float x)
+{
+    const float b = fminf(fmaxf(x, -12.0f), 12.0f); /* beyond, the sigmoid is 0 or 1 in f32 */
+    return gelu_tanh_factor * (b + gelu_tanh_cubic * b * b * b);
+}
+
 /* act(x) and act'(x); the formulas are ct_activation's. */
 template <ct_activation act> __device__ __forceinline__ float activate(float x)
 {
-    if constexpr (act == CT_ACT_RELU) return fmaxf(x, 0.0f);
-    if constexpr (act == CT_ACT_GELU) return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
-    if constexpr (act == CT_ACT_GELU_TANH)
-        return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-    if constexpr (act == CT_ACT_QUICK_GELU) return x / (1.0f + expf(-1.702f * x));
+    if constexpr (act == CT_ACT_RELU) return x < 0.0f ? 0.0f : x; /* NaN stays NaN */
+    if constexpr (act == CT_ACT_GELU) return 0.5f * x * erfcf(x * -0.70710678118654752f);
+    if constexpr (act == CT_ACT_GELU_TANH) return x * sigmoids_of(gelu_tanh_argument(x)).at;
+    if constexpr (act == CT_ACT_QUICK_GELU) return x * sigmoids_of(1.702f * x).at;
     return x;
 }
 
@@ -96,18 +117,36 @@ template <ct_activation act> __device__ __forceinline__ float activate_slope(flo
 {
     if constexpr (act == CT_ACT_RELU) return x > 0.0f ? 1.0f : 0.0f;
     if constexpr (act == CT_ACT_GELU)
-        return 0.5f * (1.0f + erff(x * 0.70710678118654752f)) +
+        return 0.5f * erfcf(x * -0.70710678118654752f) +
                x * 0.39894228040143268f * expf(-0.5f * x * x);
     if constexpr (act == CT_ACT_GELU_TANH) {
-        const float t = tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x));
-        return 0.5f * (1.0f + t) +
-               0.5f * x * (1.0f - t * t) * 0.79788456080286536f * (1.0f + 3.0f * 0.044715f * x * x);
+        const sigmoids s = sigmoids_of(gelu_tanh_argument(x));
+        const float slope = gelu_tanh_factor * (1.0f + 3.0f * gelu_tanh_cubic * x * x);
+        return fabsf(x) < 12.0f ? s.at + x * slope * s.at * s.opposite : s.at;
     }
     if constexpr (act == CT_ACT_QUICK_GELU) {
-        const float s = 1.0f / (1.0f + expf(-1.702f * x));
-        return s + 1.702f * x * s * (1.0f - s);
+        const sigmoids s = sigmoids_of(1.702f * x);
+        return s.at + 1.702f * x * s.at * s.opposite;
     }
     return 1.0f;
+}
+
+/* Calls f with the activation as an integral_constant. */
+template <class F> cudaError_t with_activation(ct_activation act, F f)
+{
+    switch (act) {
+    case CT_ACT_NONE:
+        return f(std::integral_constant<ct_activation, CT_ACT_NONE>());
+    case CT_ACT_RELU:
+        return f(std::integral_constant<ct_activation, CT_ACT_RELU>());
+    case CT_ACT_GELU:
+        return f(std::integral_constant<ct_activation, CT_ACT_GELU>());
+    case CT_ACT_GELU_TANH:
+        return f(std::integral_constant<ct_activation, CT_ACT_GELU_TANH>());
+    case CT_ACT_QUICK_GELU:
+        return f(std::integral_constant<ct_activation, CT_ACT_QUICK_GELU>());
+    }
+    return cudaErrorInvalidValue;
 }
 
 } // namespace ctk

@@ -22,8 +22,8 @@ typedef enum ct_rng_purpose {
     CT_RNG_CAPTION,  /* which caption of a photo */
     CT_RNG_AUGMENT,  /* crop and flip */
     CT_RNG_DROPOUT,  /* dropout masks */
-    CT_RNG_ROUNDING, /* stochastic rounding of weights */
-    CT_RNG_TEST      /* tests and benchmarks */
+    CT_RNG_TEST,     /* tests and benchmarks */
+    CT_RNG_ROUNDING  /* stochastic rounding of weights */
 } ct_rng_purpose;
 
 /* seed: the user's; stream: distinguishes independent sequences under one seed. */

@@ -16,7 +16,13 @@
 
 typedef enum ct_device_kind { CT_DEVICE_AUTO, CT_DEVICE_CPU, CT_DEVICE_CUDA } ct_device_kind;
 
-typedef enum ct_precision { CT_PRECISION_F32, CT_PRECISION_BF16 } ct_precision;
+typedef enum ct_precision {
+    CT_PRECISION_AUTO, /* bf16 where the device has it, else f32 */
+    CT_PRECISION_F32,
+    CT_PRECISION_TF32,
+    CT_PRECISION_BF16,
+    CT_PRECISION_F16
+} ct_precision;
 
 typedef enum ct_captions_format {
     CT_CAPTIONS_AUTO,            /* told from the first line */
@@ -33,6 +39,8 @@ typedef enum ct_image_encoder {
 } ct_image_encoder;
 
 typedef enum ct_text_encoder { CT_DISTILBERT } ct_text_encoder;
+
+typedef enum ct_text_activation { CT_TEXT_GELU, CT_TEXT_GELU_TANH } ct_text_activation;
 
 typedef enum ct_interpolation { CT_BILINEAR, CT_BICUBIC } ct_interpolation;
 
@@ -54,7 +62,7 @@ typedef struct ct_config {
     char *output;           /* output: folder of this run */
     ct_device_kind device;  /* device: auto | cpu | cuda */
     int64_t threads;        /* threads: compute threads, 0 = all processors */
-    ct_precision precision; /* precision: f32 | bf16 */
+    ct_precision precision; /* precision: auto | f32 | tf32 | bf16 | fp16 */
 
     struct {
         char *captions;            /* data.captions: the captions file (required) */
@@ -95,6 +103,7 @@ typedef struct ct_config {
         int64_t width, depth, heads, ffn; /* text.width, .depth, .heads, .ffn */
         double dropout;                   /* text.dropout */
         double attention_dropout;         /* text.attention_dropout */
+        ct_text_activation activation;    /* text.activation: gelu | gelu_tanh */
     } text;
 
     struct {
@@ -123,7 +132,17 @@ typedef struct ct_config {
         int64_t checkpoint_every; /* train.checkpoint_every: steps between checkpoints, 0 = at
                                      epochs' ends */
         int64_t keep_checkpoints; /* train.keep_checkpoints: older ones are removed; 0 = keep all */
+        bool stochastic_rounding; /* train.stochastic_rounding: of the weights, in bf16 */
+        int64_t loss_scale_growth; /* train.loss_scale_growth: finite steps before the loss scale
+                                      doubles, in fp16 */
     } train;
+
+    struct {
+        bool graphs;        /* cuda.graphs: replay recorded steps */
+        bool autotune;      /* cuda.autotune: time the plans of convolutions */
+        bool deterministic; /* cuda.deterministic: equal bits from run to run */
+        char *plan_cache;   /* cuda.plan_cache: file that remembers autotuned choices, "" = none */
+    } cuda;
 } ct_config;
 
 /* All keys at their defaults. Destroy with ct_config_destroy. */

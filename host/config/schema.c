@@ -31,6 +31,7 @@ const ct_section ct_sections[] = {
     {"projection", "From each tower's features to the space that photos and captions share."},
     {"loss", "The symmetric contrastive loss (Radford et al. 2021, CLIP)."},
     {"train", "Optimiser (AdamW, Loshchilov & Hutter 2019), schedule and bookkeeping."},
+    {"cuda", "How a GPU is driven. The processor ignores this section."},
 };
 const int ct_section_count = sizeof ct_sections / sizeof *ct_sections;
 
@@ -47,10 +48,12 @@ const ct_key ct_keys[] = {
              "one, else the processor."},
     {WHOLE(threads), WHOLE_RANGE(0, 4096), .preset = "0",
      .help = "Threads that compute on the processor; 0: one a processor."},
-    {CHOICE(precision), NAMES("f32", "bf16"), .preset = "f32",
+    {CHOICE(precision), NAMES("auto", "f32", "tf32", "bf16", "fp16"), .preset = "auto",
      .help = "Type of activations and of the operands of matrix products and convolutions. "
-             "Parameters, their moments, normalisation statistics and the loss stay in f32 either "
-             "way. The processor computes in f32 only."},
+             "Parameters, their moments, normalisation statistics and the loss stay in f32 "
+             "whatever it is. `auto`: `bf16` on a GPU that has it, else `f32`. `tf32` stores f32 "
+             "and multiplies with 10 bits of mantissa. `fp16` scales the loss by a factor that "
+             "adapts itself (Micikevicius et al. 2018). The processor computes in `f32` only."},
 
     {TEXT(data.captions), .preset = "\"\"", .help = "The captions file. **Required.**"},
     {TEXT(data.images), .preset = "\"\"",
@@ -142,6 +145,10 @@ const ct_key ct_keys[] = {
              "block's output."},
     {REAL(text.attention_dropout), REAL_RANGE(0, 1), .below_max = true, .preset = "0.1",
      .help = "Probability of dropping an attention weight."},
+    {CHOICE(text.activation), NAMES("gelu", "gelu_tanh"), .preset = "gelu",
+     .help = "Inside the feed-forward blocks: `gelu` is exact, as DistilBERT was trained; "
+             "`gelu_tanh` its tanh approximation (Hendrycks & Gimpel 2016), off by at most 0.0005, "
+             "which a GPU adds to a matrix product at no cost."},
 
     {CHOICE(projection.kind), NAMES("linear", "mlp"), .preset = "linear",
      .help = "`linear`: one matrix without bias, as in OpenAI's CLIP. `mlp`: p = fc1(x), then "
@@ -201,6 +208,23 @@ const ct_key ct_keys[] = {
      .help = "Steps from one checkpoint to the next; 0: at the end of every epoch."},
     {WHOLE(train.keep_checkpoints), WHOLE_RANGE(0, 1000000), .preset = "3",
      .help = "How many of the newest checkpoints are kept; 0: all."},
+    {BOOL(train.stochastic_rounding), .preset = "false",
+     .help = "In `bf16`, round the weights that operations read up or down at random, so that the "
+             "mean is the exact f32 value, instead of to the nearest."},
+    {WHOLE(train.loss_scale_growth), WHOLE_RANGE(1, 1000000000), .preset = "2000",
+     .help = "In `fp16`, double the loss scale after so many steps in a row with finite gradients. "
+             "PyTorch's."},
+
+    {BOOL(cuda.graphs), .preset = "true",
+     .help = "Record the operations of a step once for each of the few token counts that occur, "
+             "then launch them all at once (CUDA graphs). Changes no result."},
+    {BOOL(cuda.autotune), .preset = "false",
+     .help = "Time several plans for every convolution at the start and take the fastest, instead "
+             "of trusting cuDNN's heuristic."},
+    {BOOL(cuda.deterministic), .preset = "true",
+     .help = "Use only algorithms that give the same bits every time."},
+    {TEXT(cuda.plan_cache), .preset = "\"\"",
+     .help = "File that remembers what `cuda.autotune` chose, for later runs. Empty: none."},
 };
 const int ct_key_count = sizeof ct_keys / sizeof *ct_keys;
 

@@ -65,6 +65,10 @@ ct_status ct_config_validate(const ct_config *config)
                        "loss.logit_scale_init: expected at most loss.logit_scale_max (%.15g), "
                        "found %.15g",
                        config->loss.logit_scale_max, config->loss.logit_scale_init);
+    if (config->train.stochastic_rounding && config->precision != CT_PRECISION_AUTO &&
+        config->precision != CT_PRECISION_BF16)
+        return ct_fail(CT_ERR_CONFIG,
+                       "train.stochastic_rounding: is for precision: bf16 (or auto) only");
     if (config->train.max_steps && config->train.warmup_steps >= config->train.max_steps)
         return ct_fail(CT_ERR_CONFIG,
                        "train.warmup_steps: expected fewer than train.max_steps (%lld), found %lld",

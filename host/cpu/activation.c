@@ -21,6 +21,10 @@ void ct_cpu_activate(float *y, const float *x, int64_t count, ct_activation act)
 #pragma omp simd
         for (int64_t i = 0; i < count; i++) y[i] = ct_gelu(x[i]);
         break;
+    case CT_ACT_GELU_TANH:
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++) y[i] = ct_gelu_tanh(x[i]);
+        break;
     case CT_ACT_QUICK_GELU:
 #pragma omp simd
         for (int64_t i = 0; i < count; i++) y[i] = ct_quick_gelu(x[i]);
@@ -42,6 +46,10 @@ void ct_cpu_activate_backward(float *dx, const float *dy, const float *x, int64_
     case CT_ACT_GELU:
 #pragma omp simd
         for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * ct_gelu_derivative(x[i]);
+        break;
+    case CT_ACT_GELU_TANH:
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * ct_gelu_tanh_derivative(x[i]);
         break;
     case CT_ACT_QUICK_GELU:
 #pragma omp simd

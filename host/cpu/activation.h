@@ -50,6 +50,44 @@ static inline float ct_gelu_derivative(float x)
     return normal.distribution + x * normal.density;
 }
 
+/* The two values of a sigmoid at a and at -a, from e^-|a|: neither overflows nor cancels. */
+typedef struct ct_sigmoids {
+    float at, opposite;
+} ct_sigmoids;
+
+static inline ct_sigmoids ct_sigmoids_of(float a)
+{
+    const float e = ct_expf(a < 0.0f ? a : -a);
+    const float larger = 1.0f / (1.0f + e), smaller = e * larger;
+    return (ct_sigmoids){.at = a < 0.0f ? smaller : larger,
+                         .opposite = a < 0.0f ? larger : smaller};
+}
+
+/* x/2 (1 + tanh(a/2)) = x sigmoid(a) with a = 2 sqrt(2/pi) (x + 0.044715 x^3). Beyond |x| = 12 the
+ * sigmoid is 0 or 1 in f32, so that the cube need not be taken of larger numbers. */
+#define CT_GELU_TANH_FACTOR 0x1.988454p+0f /* 2 sqrt(2/pi) */
+#define CT_GELU_TANH_CUBIC  0.044715f
+
+static inline float ct_gelu_tanh_bounded(float x)
+{
+    const float above = x < -12.0f ? -12.0f : x;
+    return above > 12.0f ? 12.0f : above;
+}
+
+static inline float ct_gelu_tanh(float x)
+{
+    const float b = ct_gelu_tanh_bounded(x);
+    return x * ct_sigmoids_of(CT_GELU_TANH_FACTOR * (b + CT_GELU_TANH_CUBIC * b * b * b)).at;
+}
+
+static inline float ct_gelu_tanh_derivative(float x)
+{
+    const float b = ct_gelu_tanh_bounded(x), square = CT_GELU_TANH_CUBIC * b * b;
+    const ct_sigmoids s = ct_sigmoids_of(CT_GELU_TANH_FACTOR * (b + square * b));
+    const float slope = CT_GELU_TANH_FACTOR * (1.0f + 3.0f * square);
+    return s.at + b * slope * s.at * s.opposite;
+}
+
 #define CT_QUICK_GELU_FACTOR 1.702f
 
 static inline float ct_quick_gelu(float x)
@@ -57,14 +95,12 @@ static inline float ct_quick_gelu(float x)
     return x / (1.0f + ct_expf(-CT_QUICK_GELU_FACTOR * x));
 }
 
-/* With a = 1.702 x: sigmoid(a) + a sigmoid(a) sigmoid(-a), both sigmoids from e^-|a|, so that
- * neither overflows nor cancels. */
+/* With a = 1.702 x: sigmoid(a) + a sigmoid(a) sigmoid(-a). */
 static inline float ct_quick_gelu_derivative(float x)
 {
     const float a = CT_QUICK_GELU_FACTOR * x;
-    const float e = ct_expf(a < 0.0f ? a : -a);
-    const float larger = 1.0f / (1.0f + e), smaller = e * larger;
-    return (a < 0.0f ? smaller : larger) + a * smaller * larger;
+    const ct_sigmoids s = ct_sigmoids_of(a);
+    return s.at + a * s.at * s.opposite;
 }
 
 /* NaN stays NaN. */

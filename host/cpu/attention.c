@@ -276,6 +276,7 @@ ct_status ct_cpu_attention_fwd(ct_device *device, const ct_attention_fwd_args *a
     CT_TRY(ct_cpu_workspace(cpu, (size_t)(floats * cpu->threads) * sizeof(float), &scratch));
     if (cpu->preparing) return CT_OK;
     CT_TRY(check_sequences(&p));
+    if (p.dropout > 0.0f) p.key = ct_rng_at_step(p.key, ct_i32(&args->step)[0]);
 
     float *o = ct_f32(&args->o), *lse = ct_f32(&args->lse);
 #pragma omp parallel num_threads(cpu->threads)
@@ -407,6 +408,7 @@ ct_status ct_cpu_attention_bwd(ct_device *device, const ct_attention_bwd_args *a
     CT_TRY(ct_cpu_workspace(cpu, (size_t)(floats * cpu->threads) * sizeof(float), &scratch));
     if (cpu->preparing) return CT_OK;
     CT_TRY(check_sequences(&p));
+    if (p.dropout > 0.0f) p.key = ct_rng_at_step(p.key, ct_i32(&args->step)[0]);
 
     gradients g = {ct_f32(&args->dqkv), ct_f32(&args->d_o), ct_f32(&args->o), ct_f32(&args->lse)};
 #pragma omp parallel num_threads(cpu->threads)

@@ -138,6 +138,8 @@ ct_status ct_cpu_device_create(int threads, ct_device **out)
     ct_cpu_device *cpu;
     CT_TRY(ct_alloc(1, sizeof *cpu, "the CPU device", &cpu));
     cpu->base.backend = &cpu_backend;
+    cpu->base.compute_dtype = CT_F32;
+    cpu->base.token_multiple = 1;
     cpu->threads = threads ? threads : ct_cpu_count();
     ct_status status;
     CT_TRY_GOTO(status, ct_onednn_create(cpu->threads, &cpu->onednn), fail);

@@ -24,8 +24,9 @@ typedef struct problem {
     const int32_t *photo_ids;
     int64_t count, width;
     ct_same_image same_image;
-    float scale; /* exp(logit_scale) */
-    float *tile; /* (TILE, count) */
+    float scale;      /* exp(logit_scale) */
+    float grad_scale; /* the same, times the loss scale: what gradients are multiplied with */
+    float *tile;      /* (TILE, count) */
 } problem;
 
 /* Both directions' arguments name these things alike. */
@@ -196,7 +197,7 @@ static void row_gradient(const problem *p, float *z, int64_t i, float row_lse, c
     for (int64_t j = 0; j < p->count; j++) z[j] -= ids[j] == own_id ? share : 0.0f;
 }
 
-/* dimage[first ..] = scale dz text; dtext (+)= scale dz^T image[first ..] */
+/* dimage[first ..] = grad_scale dz text; dtext (+)= grad_scale dz^T image[first ..] */
 static ct_status backward_products(const problem *p, int64_t first, float *dimage, float *dtext)
 {
     ct_gemm to_image = {.c = dimage + first * p->width,
@@ -208,7 +209,7 @@ static ct_status backward_products(const problem *p, int64_t first, float *dimag
                         .lda = p->count,
                         .ldb = p->width,
                         .ldc = p->width,
-                        .alpha = p->scale};
+                        .alpha = p->grad_scale};
     ct_gemm to_text = {.c = dtext,
                        .a = p->tile,
                        .b = p->image + first * p->width,
@@ -219,14 +220,14 @@ static ct_status backward_products(const problem *p, int64_t first, float *dimag
                        .ldb = p->width,
                        .ldc = p->width,
                        .transpose_a = true,
-                       .alpha = p->scale,
+                       .alpha = p->grad_scale,
                        .beta = first ? 1.0f : 0.0f};
     CT_TRY(ct_cpu_gemm(p->cpu, &to_image));
     return ct_cpu_gemm(p->cpu, &to_text);
 }
 
 /* dL/dlogit_scale = sum_ij dz_ij z_ij, as z = exp(logit_scale) cos; and sum_j dz_ij z_ij is
- * dimage[i] . image[i]. row_sums: (N) scratch. */
+ * dimage[i] . image[i], scaled as dimage is. row_sums: (N) scratch. */
 static float logit_scale_gradient(const problem *p, const float *dimage, float *row_sums)
 {
 #pragma omp parallel for schedule(static) num_threads(p->cpu->threads)
@@ -251,7 +252,8 @@ ct_status ct_cpu_clip_loss_bwd(ct_device *device, const ct_clip_loss_bwd_args *a
     float *row_sums = p.tile + tile_bytes(&p) / sizeof(float);
     const float *row_lse = ct_f32(&args->row_lse), *col_lse = ct_f32(&args->col_lse);
     float *dimage = ct_f32(&args->dimage);
-    p.scale = expf(ct_f32(&args->logit_scale)[0]);
+    p.scale = p.grad_scale = expf(ct_f32(&args->logit_scale)[0]);
+    if (ct_tensor_present(&args->loss_scale)) p.grad_scale *= ct_f32(&args->loss_scale)[0];
     for (int64_t first = 0; first < p.count; first += TILE) {
         CT_TRY(similarities(&p, first));
 #pragma omp parallel for schedule(static) num_threads(p.cpu->threads)

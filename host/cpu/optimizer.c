@@ -5,10 +5,13 @@
  * its own. Block bounds do not depend on the number of threads, and neither does the norm. */
 #include <math.h>
 #include <omp.h>
+#include <string.h>
 
 #include "cpu/internal.h"
 
 enum { BLOCK = 16384 };
+
+#define LARGEST_SCALE 0x1p24f
 
 static int64_t block_count(const ct_optimizer_segment *segment)
 {
@@ -62,6 +65,20 @@ static void sum_squares(const void *context, const ct_optimizer_segment *segment
     sums->partial[block] = sum;
 }
 
+/* scale[0], the loss scale, and scale[1], the finite steps since it last changed, after a step. */
+static void adapt_scale(float *scale, bool finite, int growth_interval)
+{
+    if (!finite) {
+        scale[0] *= 0.5f;
+        scale[1] = 0.0f;
+        return;
+    }
+    scale[1] += 1.0f;
+    if (scale[1] < (float)growth_interval) return;
+    scale[0] = scale[0] < 0.5f * LARGEST_SCALE ? 2.0f * scale[0] : LARGEST_SCALE;
+    scale[1] = 0.0f;
+}
+
 ct_status ct_cpu_grad_norm(ct_device *device, const ct_grad_norm_args *args)
 {
     ct_cpu_device *cpu = ct_cpu(device);
@@ -74,27 +91,31 @@ ct_status ct_cpu_grad_norm(ct_device *device, const ct_grad_norm_args *args)
     double sum = 0.0;
     for (int64_t b = 0; b < blocks; b++) sum += sums.partial[b];
 
-    float norm = (float)sqrt(sum), *stats = ct_f32(&args->stats);
+    const bool scaled = ct_tensor_present(&args->loss_scale);
+    const float scale = scaled ? ct_f32(&args->loss_scale)[0] : 1.0f;
+    float norm = (float)(sqrt(sum) / (double)scale), *stats = ct_f32(&args->stats);
     float clip = args->max_norm > 0.0f ? args->max_norm / (norm + 1e-6f) : 1.0f;
     stats[0] = norm;
-    stats[1] = clip < 1.0f ? clip : 1.0f;
+    stats[1] = (clip < 1.0f ? clip : 1.0f) / scale;
     stats[2] = isfinite(norm) ? 0.0f : 1.0f;
+    if (scaled) adapt_scale(ct_f32(&args->loss_scale), isfinite(norm), args->growth_interval);
     return CT_OK;
 }
 
-/* The factors are worked out in f64 and rounded once, as PyTorch does with Python's floats. */
+/* The factors are worked out in f64 and rounded once, as PyTorch does with Python's floats. The
+ * weight in the compute dtype, where there is one, is a second copy in f32. */
 static void adamw_block(const void *context, const ct_optimizer_segment *segment, int64_t block,
                         int64_t begin, int64_t end)
 {
     (void)block;
     const ct_adamw_args *a = context;
-    double lr = a->schedule * (double)segment->lr_scale;
-    double step_size = lr / (1.0 - pow(a->beta1, (double)a->step));
+    const float *schedule = ct_f32(&a->schedule);
+    const double lr = (double)schedule[0] * (double)segment->lr_scale;
     const float clip = ct_f32(&a->stats)[1];
     const float decay = (float)(1.0 - lr * (double)segment->weight_decay);
     const float weight1 = (float)(1.0 - a->beta1), weight2 = (float)(1.0 - a->beta2);
-    const float beta2 = (float)a->beta2, eps = (float)a->eps, rate = (float)step_size;
-    const float correction = (float)sqrt(1.0 - pow(a->beta2, (double)a->step));
+    const float beta2 = (float)a->beta2, eps = (float)a->eps;
+    const float rate = (float)(lr * (double)schedule[1]), correction = schedule[2];
     const float limit = segment->max_value;
     float *value = ct_f32(&segment->value);
     float *exp_avg = ct_f32(&segment->exp_avg), *exp_avg_sq = ct_f32(&segment->exp_avg_sq);
@@ -104,11 +125,14 @@ static void adamw_block(const void *context, const ct_optimizer_segment *segment
         float g = clip * grad[i];
         float m = exp_avg[i] + weight1 * (g - exp_avg[i]);
         float v = beta2 * exp_avg_sq[i] + weight2 * g * g;
-        float x = value[i] * decay - rate * m / (sqrtf(v) / correction + eps);
+        float x = value[i] * decay - rate * m / (sqrtf(v) * correction + eps);
         exp_avg[i] = m;
         exp_avg_sq[i] = v;
         value[i] = x > limit ? limit : x;
     }
+    if (ct_tensor_present(&segment->weight))
+        memcpy(ct_f32(&segment->weight) + begin, value + begin,
+               (size_t)(end - begin) * sizeof *value);
 }
 
 ct_status ct_cpu_adamw(ct_device *device, const ct_adamw_args *args)

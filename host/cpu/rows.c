@@ -141,11 +141,12 @@ ct_status ct_cpu_dropout(ct_device *device, const ct_dropout_args *args)
     int64_t count = ct_tensor_count(&args->y);
     float *y = ct_f32(&args->y);
     const float *x = ct_f32(&args->x);
+    const ct_rng_key key = ct_rng_at_step(args->key, ct_i32(&args->step)[0]);
 #pragma omp parallel for schedule(static) num_threads(ct_cpu(device)->threads)
     for (int64_t begin = 0; begin < count; begin += PIECE) {
         int64_t length = count - begin < PIECE ? count - begin : PIECE;
         float factor[PIECE];
-        ct_dropout_factors(factor, args->key, (uint64_t)begin, length, args->p);
+        ct_dropout_factors(factor, key, (uint64_t)begin, length, args->p);
 #pragma omp simd
         for (int64_t i = 0; i < length; i++) y[begin + i] = x[begin + i] * factor[i];
     }

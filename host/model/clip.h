@@ -1,7 +1,9 @@
 /* The whole model: two towers, two projections, L2 normalisation, logit_scale and the loss.
  *
  * A model plans its memory for the largest batch it will see, then allocates once: parameters,
- * gradients, moments, activations, the device's workspace, and staging for one batch's inputs. */
+ * gradients, moments, activations, the device's workspace, and buffers for one batch's inputs.
+ * Activations have the device's compute dtype; in f16 the loss's gradients are scaled by a factor
+ * that the optimiser adapts, the parameter "loss_scale" (see ct_grad_norm_args). */
 #ifndef CT_MODEL_CLIP_H
 #define CT_MODEL_CLIP_H
 
@@ -40,16 +42,24 @@ ct_params *ct_clip_params(ct_clip *clip);
 
 typedef struct ct_clip_memory {
     size_t parameter_bytes;       /* with gradients and moments */
-    size_t activation_bytes;      /* the activation stack, with staging for the inputs */
+    size_t activation_bytes;      /* the activation stack, with buffers for the inputs */
     size_t activation_peak_bytes; /* the most of it that has been in use */
     size_t workspace_bytes;       /* the device's */
 } ct_clip_memory;
 ct_clip_memory ct_clip_memory_use(const ct_clip *clip);
 
-/* Zeroes the gradients, runs forward and backward on one batch. The loss stays on the device until
- * ct_clip_loss is called. step feeds the dropout masks (optimiser steps done before this one). */
-CT_NODISCARD ct_status ct_clip_forward_backward(ct_clip *clip, const ct_clip_input *input,
-                                                int64_t step);
+/* Uploads a batch for ct_clip_forward_backward; the host may reuse `input` at once, and a step that
+ * is still running on the device is not disturbed. step feeds the dropout masks (optimiser steps
+ * done before this one). Encoding overwrites what was staged. */
+CT_NODISCARD ct_status ct_clip_stage(ct_clip *clip, const ct_clip_input *input, int64_t step);
+
+/* Batches staged with equal keys run the very same operations on the same memory, so that a
+ * recorded step may be replayed. */
+uint64_t ct_clip_staged_key(const ct_clip *clip);
+
+/* Zeroes the gradients, runs forward and backward on the staged batch: operations only, no upload.
+ * The loss stays on the device until ct_clip_loss is called. */
+CT_NODISCARD ct_status ct_clip_forward_backward(ct_clip *clip);
 /* Waits for the device. */
 CT_NODISCARD ct_status ct_clip_loss(ct_clip *clip, float *loss);
 

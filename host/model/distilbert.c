@@ -70,6 +70,7 @@ static ct_status add_qkv(ct_params *params, const char *prefix, int64_t width, c
                                             "attention.v_lin.bias"};
     ct_param param = {.value = ct_tensor2(NULL, CT_F32, width, width),
                       .group = CT_GROUP_TEXT,
+                      .operand = true,
                       .decay = true,
                       .init = CT_INIT_NORMAL,
                       .init_scale = INIT_SCALE,
@@ -78,7 +79,7 @@ static ct_status add_qkv(ct_params *params, const char *prefix, int64_t width, c
     for (int i = 0; i < 3; i++)
         CT_TRY(ct_layer_param(params, prefix, weight_name[i], param, &weight[i]));
     param.value = ct_tensor1(NULL, CT_F32, width);
-    param.decay = false;
+    param.operand = param.decay = false;
     param.init_scale = 0.0f;
     for (int i = 0; i < 3; i++)
         CT_TRY(ct_layer_param(params, prefix, bias_name[i], param, &bias[i]));
@@ -122,6 +123,7 @@ static ct_status build(ct_distilbert *bert, ct_params *params)
     const char *prefix = "text.embeddings.";
     ct_param table = {.value = ct_tensor2(NULL, CT_F32, config->vocab_size, config->width),
                       .group = CT_GROUP_TEXT,
+                      .operand = true,
                       .decay = true,
                       .init = CT_INIT_NORMAL,
                       .init_scale = INIT_SCALE,
@@ -188,8 +190,8 @@ static ct_status embedding_forward(ct_distilbert *bert, const ct_exec *exec, ct_
     CT_TRY(ct_op_embedding_fwd(exec, &(ct_embedding_fwd_args){.y = sum,
                                                               .ids = bert->input.ids,
                                                               .positions = bert->input.positions,
-                                                              .word = bert->word->value,
-                                                              .position = bert->position->value}));
+                                                              .word = bert->word->weight,
+                                                              .position = bert->position->weight}));
     CT_TRY(ct_norm_forward(&bert->embedding_norm, exec, &sum, NULL, y));
     CT_TRY(ct_dropout_apply(exec, y, y, bert->config.dropout, embedding_site()));
     ct_layer_forget(exec, mark);
@@ -223,6 +225,7 @@ static ct_status attention_forward(const ct_distilbert *bert, int64_t index, con
                                        .lse = l->lse,
                                        .qkv = l->qkv_rows,
                                        .cu_seqlens = bert->input.cu_seqlens,
+                                       .step = exec->step,
                                        .max_seqlen = bert->input.max_seqlen,
                                        .scale = 1.0f / sqrtf((float)head_width),
                                        .dropout = exec->training ? config->attention_dropout : 0.0f,
@@ -245,7 +248,7 @@ static ct_status ffn_forward(const ct_distilbert *bert, int64_t index, const ct_
     CT_TRY(ct_exec_push(exec, &l->active));
     if (exec->training) CT_TRY(ct_exec_push(exec, &l->preact));
     CT_TRY(ct_linear_forward(&l->lin1, exec, &l->hidden, &l->active,
-                             exec->training ? &l->preact : NULL, CT_ACT_GELU));
+                             exec->training ? &l->preact : NULL, bert->config.activation));
     CT_TRY(ct_linear_forward(&l->lin2, exec, &l->active, &sum, NULL, CT_ACT_NONE));
     ct_layer_forget(exec, mark);
     CT_TRY(ct_dropout_apply(exec, &sum, &sum, bert->config.dropout, output_site(index)));
@@ -306,7 +309,7 @@ static ct_status ffn_backward(const ct_distilbert *bert, int64_t index, const ct
     CT_TRY(ct_dropout_branch(exec, &dbranch, d, bert->config.dropout, output_site(index)));
     CT_TRY(ct_linear_backward(&l->lin2, exec, &dactive, &dbranch, &l->active, NULL, CT_ACT_NONE));
     CT_TRY(ct_linear_backward(&l->lin1, exec, &dhidden, &dactive, &l->hidden, &l->preact,
-                              CT_ACT_GELU));
+                              bert->config.activation));
     CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *d, .a = *d, .b = dhidden}));
     ct_arena_release(exec->activations, mark);
     return CT_OK;
@@ -336,6 +339,7 @@ static ct_status attention_backward(const ct_distilbert *bert, int64_t index, co
                   .lse = l->lse,
                   .qkv = l->qkv_rows,
                   .cu_seqlens = bert->input.cu_seqlens,
+                  .step = exec->step,
                   .max_seqlen = bert->input.max_seqlen,
                   .scale = 1.0f / sqrtf((float)o_dim[2]),
                   .dropout = config->attention_dropout,

@@ -11,6 +11,7 @@
 typedef struct ct_distilbert_config {
     int64_t vocab_size, max_positions, width, depth, heads, ffn;
     float dropout, attention_dropout;
+    ct_activation activation; /* of the feed-forward blocks: CT_ACT_GELU or CT_ACT_GELU_TANH */
 } ct_distilbert_config;
 
 typedef struct ct_text_input {

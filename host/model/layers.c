@@ -20,6 +20,7 @@ ct_status ct_linear_create(ct_params *params, ct_param_group group, const char *
     *out = (ct_linear){.outputs = outputs, .inputs = inputs};
     const ct_param weight = {.value = ct_tensor2(NULL, CT_F32, outputs, inputs),
                              .group = group,
+                             .operand = true,
                              .decay = true,
                              .init = init.kind,
                              .init_scale = init.weight_scale,
@@ -33,14 +34,17 @@ ct_status ct_linear_create(ct_params *params, ct_param_group group, const char *
     return ct_layer_param(params, prefix, "bias", bias, &out->bias);
 }
 
+/* May span several parameters. */
+static ct_tensor weight_of(const ct_linear *linear)
+{
+    const ct_tensor *weight = &linear->weight->weight;
+    return ct_tensor2(weight->data, weight->dtype, linear->outputs, linear->inputs);
+}
+
 ct_status ct_linear_forward(const ct_linear *linear, const ct_exec *exec, const ct_tensor *x,
                             const ct_tensor *y, const ct_tensor *preact, ct_activation act)
 {
-    ct_linear_fwd_args args = {
-        .y = *y,
-        .x = *x,
-        .w = ct_tensor2(linear->weight->value.data, CT_F32, linear->outputs, linear->inputs),
-        .act = act};
+    ct_linear_fwd_args args = {.y = *y, .x = *x, .w = weight_of(linear), .act = act};
     if (preact) args.preact = *preact;
     if (linear->bias) args.bias = ct_tensor1(linear->bias->value.data, CT_F32, linear->outputs);
     return ct_op_linear_fwd(exec, &args);
@@ -55,7 +59,7 @@ ct_status ct_linear_backward(const ct_linear *linear, const ct_exec *exec, const
         .dw = ct_tensor2(linear->weight->grad.data, CT_F32, linear->outputs, linear->inputs),
         .dy = *dy,
         .x = *x,
-        .w = ct_tensor2(linear->weight->value.data, CT_F32, linear->outputs, linear->inputs),
+        .w = weight_of(linear),
         .act = act};
     if (preact) args.preact = *preact;
     if (linear->bias) args.dbias = ct_tensor1(linear->bias->grad.data, CT_F32, linear->outputs);
@@ -118,7 +122,9 @@ ct_status ct_dropout_apply(const ct_exec *exec, const ct_tensor *y, const ct_ten
 {
     if (p == 0.0f || !exec->training) return CT_OK;
     return ct_op_dropout(
-        exec, &(ct_dropout_args){.y = *y, .x = *x, .key = ct_dropout_key(exec, layer), .p = p});
+        exec,
+        &(ct_dropout_args){
+            .y = *y, .x = *x, .step = exec->step, .key = ct_dropout_key(exec, layer), .p = p});
 }
 
 ct_status ct_dropout_branch(const ct_exec *exec, ct_tensor *branch, const ct_tensor *d, float p,

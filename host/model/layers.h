@@ -69,10 +69,10 @@ CT_NODISCARD ct_status ct_norm_backward(const ct_norm *norm, const ct_exec *exec
 
 /* ---- dropout ------------------------------------------------------------------------------ */
 
-/* The key of the dropout site with this ordinal in this step. */
+/* The key of the dropout site with this ordinal; the step's number joins it on the device. */
 static inline ct_rng_key ct_dropout_key(const ct_exec *exec, int layer)
 {
-    return ct_rng_make(exec->seed, CT_RNG_DROPOUT, (uint64_t)exec->step, (uint64_t)layer);
+    return ct_rng_make(exec->seed, CT_RNG_DROPOUT, 0, (uint64_t)layer);
 }
 
 /* y = dropout(x) in training, forward and backward alike; y may be x. With p 0, or in evaluation,

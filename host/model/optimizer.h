@@ -15,13 +15,22 @@ CT_NODISCARD ct_status ct_optimizer_create(const ct_config *config, ct_params *p
                                            ct_optimizer **out);
 void ct_optimizer_destroy(ct_optimizer *optimizer);
 
-/* Update number `step` (from 1) from the gradients. */
-CT_NODISCARD ct_status ct_optimizer_step(ct_optimizer *optimizer, int64_t step);
+/* Uploads what update number `step` (from 1) needs. An update that is still running on the device
+ * is not disturbed. */
+CT_NODISCARD ct_status ct_optimizer_stage(ct_optimizer *optimizer, int64_t step);
+
+/* The staged update from the gradients: operations only, the same ones in every step. */
+CT_NODISCARD ct_status ct_optimizer_step(ct_optimizer *optimizer);
+
+/* After parameters were restored: rounds the weights as update number `step` did, so that a run
+ * with stochastic rounding goes on as if it had not stopped. Otherwise there is nothing to do. */
+CT_NODISCARD ct_status ct_optimizer_restore(ct_optimizer *optimizer, int64_t step);
 
 /* Of the last step; waits for the device. */
 typedef struct ct_optimizer_stats {
-    float grad_norm; /* before clipping */
-    bool skipped;    /* gradients were not finite */
+    float grad_norm;  /* before clipping */
+    bool skipped;     /* gradients were not finite */
+    float loss_scale; /* that the next step will have; 0: the loss is not scaled */
 } ct_optimizer_stats;
 CT_NODISCARD ct_status ct_optimizer_get_stats(ct_optimizer *optimizer, ct_optimizer_stats *stats);
 

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The four blocks of device memory: one tensor of each parameter lies in each. */
-enum { BLOCK_VALUE, BLOCK_GRAD, BLOCK_EXP_AVG, BLOCK_EXP_AVG_SQ, BLOCK_COUNT };
+/* The blocks of device memory: one tensor of each parameter that has it lies in each. */
+enum { BLOCK_VALUE, BLOCK_WEIGHT, BLOCK_GRAD, BLOCK_EXP_AVG, BLOCK_EXP_AVG_SQ, BLOCK_COUNT };
 
-static const char *const block_purpose[BLOCK_COUNT] = {"parameters", "gradients", "first moments",
-                                                       "second moments"};
+static const char *const block_purpose[BLOCK_COUNT] = {"parameters", "weights", "gradients",
+                                                       "first moments", "second moments"};
 
 struct ct_params {
     ct_param **items; /* each allocated on its own: pointers to them stay valid */
@@ -46,7 +46,7 @@ ct_status ct_params_add(ct_params *params, const ct_param *param, const ct_param
     *item = *param;
     item->value.data = NULL;
     item->value.dtype = CT_F32;
-    item->grad = item->exp_avg = item->exp_avg_sq = (ct_tensor){0};
+    item->weight = item->grad = item->exp_avg = item->exp_avg_sq = (ct_tensor){0};
     params->items[params->count++] = item;
     *out = item;
     return CT_OK;
@@ -54,9 +54,22 @@ ct_status ct_params_add(ct_params *params, const ct_param *param, const ct_param
 
 static ct_tensor *block_tensor(ct_param *param, int block)
 {
-    ct_tensor *const tensor[BLOCK_COUNT] = {&param->value, &param->grad, &param->exp_avg,
-                                            &param->exp_avg_sq};
+    ct_tensor *const tensor[BLOCK_COUNT] = {&param->value, &param->weight, &param->grad,
+                                            &param->exp_avg, &param->exp_avg_sq};
     return tensor[block];
+}
+
+/* Whether the parameter has a tensor of its own in the block. */
+static bool in_block(const ct_param *param, int block)
+{
+    if (block == BLOCK_VALUE) return true;
+    return block == BLOCK_WEIGHT ? param->operand : !param->buffer;
+}
+
+static bool block_needed(const ct_device *device, int block, bool with_training)
+{
+    if (block == BLOCK_VALUE) return true;
+    return block == BLOCK_WEIGHT ? device->compute_dtype != CT_F32 : with_training;
 }
 
 /* Places the block's tensors one after the other from `base` (NULL: only measures the bytes). */
@@ -66,9 +79,10 @@ static ct_status lay_out(ct_params *params, int block, void *base, size_t *bytes
     ct_arena_init(&arena, base, *bytes);
     for (size_t i = 0; i < params->count; i++) {
         ct_param *param = params->items[i];
-        if (block != BLOCK_VALUE && param->buffer) continue;
+        if (!in_block(param, block)) continue;
         ct_tensor *tensor = block_tensor(param, block);
         *tensor = param->value;
+        if (block == BLOCK_WEIGHT) tensor->dtype = params->device->compute_dtype;
         CT_TRY(ct_arena_push(&arena, ct_tensor_bytes(tensor), &tensor->data));
     }
     *bytes = arena.peak_bytes;
@@ -129,13 +143,17 @@ ct_status ct_params_allocate(ct_params *params, ct_device *device, uint64_t seed
 {
     if (params->device) return ct_fail(CT_ERR_INTERNAL, "parameters allocated twice");
     params->device = device;
-    const int blocks = with_training ? BLOCK_COUNT : 1;
-    for (int b = 0; b < blocks; b++) {
+    for (int b = 0; b < BLOCK_COUNT; b++) {
+        if (!block_needed(device, b, with_training)) continue;
         size_t bytes = 0;
         CT_TRY(lay_out(params, b, NULL, &bytes));
         CT_TRY(device->backend->alloc(device, bytes, block_purpose[b], &params->block[b]));
         params->block_bytes[b] = bytes;
         CT_TRY(lay_out(params, b, params->block[b], &bytes));
+    }
+    for (size_t i = 0; i < params->count; i++) {
+        ct_param *param = params->items[i];
+        if (!ct_tensor_present(&param->weight)) param->weight = param->value;
     }
     return initialise(params, seed);
 }
@@ -203,8 +221,8 @@ ct_status ct_param_download(ct_params *params, const ct_param *param, const ct_t
     return status;
 }
 
-ct_status ct_param_upload(ct_params *params, const ct_param *param, const ct_tensor *tensor,
-                          const float *host)
+static ct_status upload(ct_params *params, const ct_param *param, const ct_tensor *tensor,
+                        const float *host)
 {
     const ct_backend *backend = params->device->backend;
     const size_t bytes = ct_tensor_bytes(tensor);
@@ -217,4 +235,14 @@ ct_status ct_param_upload(ct_params *params, const ct_param *param, const ct_ten
     ct_status status = backend->upload(params->device, tensor->data, filter, bytes);
     free(filter);
     return status;
+}
+
+ct_status ct_param_upload(ct_params *params, const ct_param *param, const ct_tensor *tensor,
+                          const float *host)
+{
+    ct_device *device = params->device;
+    CT_TRY(upload(params, param, tensor, host));
+    const bool renew = tensor->data == param->value.data && param->weight.data != tensor->data;
+    if (!renew) return CT_OK;
+    return device->backend->cast(device, &(ct_cast_args){.y = param->weight, .x = param->value});
 }

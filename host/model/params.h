@@ -3,7 +3,8 @@
  *
  * Modules add parameters while the model is built (shapes only); ct_params_allocate then lays all
  * values out in one block, all gradients in a second and the moments in a third and fourth, in the
- * order they were added. Parameters added one after the other whose bytes are multiples of
+ * order they were added; a fifth holds the operands' weights where the device does not compute in
+ * f32. Parameters added one after the other whose bytes (in every dtype) are multiples of
  * CT_ALIGNMENT are adjacent, so q, k and v projections can be used as one (3 D, D) matrix.
  *
  * In files tensors have PyTorch's layout; convolution filters, (Co, KH, KW, Ci) in memory, are
@@ -24,10 +25,15 @@ typedef enum ct_init_kind {
 typedef struct ct_param {
     char name[112];                             /* "image.layer1.0.conv1.weight" */
     ct_tensor value, grad, exp_avg, exp_avg_sq; /* f32; the last three absent for a buffer */
+    /* What operations read: of an operand the value in the device's compute dtype, kept up to date
+     * by ct_param_upload and the optimiser; else, and in f32, the very tensor `value`. */
+    ct_tensor weight;
     ct_param_group group;
-    bool buffer; /* running statistics: saved and loaded, not trained */
-    bool decay;  /* weight decay applies (not on norms, biases, logit_scale) */
-    bool filter; /* a convolution filter: transposed in files */
+    bool operand;  /* read by products, convolutions or embeddings */
+    bool buffer;   /* running statistics: saved and loaded, not trained */
+    bool optional; /* a file without it is no error: it keeps what it has */
+    bool decay;    /* weight decay applies (not on norms, biases, logit_scale) */
+    bool filter;   /* a convolution filter: transposed in files */
     ct_init_kind init;
     float init_scale;
     float max_value; /* clamp after each update; INFINITY: none */
@@ -38,8 +44,9 @@ typedef struct ct_params ct_params;
 CT_NODISCARD ct_status ct_params_create(ct_params **out);
 void ct_params_destroy(ct_params *params); /* frees the device memory too */
 
-/* Adds a parameter described by `param` (name, value's shape, group, buffer, decay, filter, init,
- * max_value are read). *out stays valid for the registry's life. A name twice is CT_ERR_INTERNAL.
+/* Adds a parameter described by `param` (name, value's shape, group, operand, buffer, optional,
+ * decay, filter, init, max_value are read). *out stays valid for the registry's life. A name twice
+ * is CT_ERR_INTERNAL.
  */
 CT_NODISCARD ct_status ct_params_add(ct_params *params, const ct_param *param,
                                      const ct_param **out);
@@ -60,7 +67,8 @@ size_t ct_params_bytes(const ct_params *params); /* device memory in all */
 CT_NODISCARD ct_status ct_params_zero_grads(ct_params *params);
 
 /* Device to host and back, in the file's (PyTorch's) layout. `tensor` is the parameter's value,
- * grad or a moment; `host` has room for its elements. */
+ * grad or a moment; `host` has room for its elements. Uploading a value renews the weight, rounded
+ * to the nearest. */
 CT_NODISCARD ct_status ct_param_download(ct_params *params, const ct_param *param,
                                          const ct_tensor *tensor, float *host);
 CT_NODISCARD ct_status ct_param_upload(ct_params *params, const ct_param *param,

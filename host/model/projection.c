@@ -28,6 +28,7 @@ static ct_status add_linear(ct_projection *projection, ct_params *params, const 
     projection->fc1 = (ct_linear){.outputs = dim, .inputs = features};
     const ct_param weight = {.value = ct_tensor2(NULL, CT_F32, dim, features),
                              .group = CT_GROUP_HEAD,
+                             .operand = true,
                              .decay = true,
                              .init = CT_INIT_NORMAL,
                              .init_scale = 1.0f / sqrtf((float)features),

@@ -68,6 +68,7 @@ static ct_status add_unit(ct_params *params, const char *prefix, const char *con
     char path[64];
     const ct_param filter = {.value = ct_tensor4(NULL, CT_F32, outputs, kernel, kernel, inputs),
                              .group = CT_GROUP_IMAGE,
+                             .operand = true,
                              .decay = true,
                              .filter = true,
                              .init = CT_INIT_NORMAL,
@@ -215,7 +216,7 @@ static ct_status unit_forward(conv_bn *unit, const ct_exec *exec, const ct_tenso
     CT_TRY(ct_exec_push(exec, &unit->rstd));
     CT_TRY(ct_op_conv2d_fwd(exec, &(ct_conv2d_fwd_args){.y = unit->conv,
                                                         .x = *x,
-                                                        .w = unit->filter->value,
+                                                        .w = unit->filter->weight,
                                                         .stride = unit->stride,
                                                         .pad = unit->pad}));
     CT_TRY(ct_op_batchnorm_fwd(
@@ -341,7 +342,7 @@ static ct_status unit_backward(const conv_bn *unit, const ct_exec *exec, const c
     if (dx)
         CT_TRY(ct_op_conv2d_bwd_data(exec, &(ct_conv2d_bwd_data_args){.dx = *dx,
                                                                       .dy = dconv,
-                                                                      .w = unit->filter->value,
+                                                                      .w = unit->filter->weight,
                                                                       .stride = unit->stride,
                                                                       .pad = unit->pad}));
     ct_arena_release(exec->activations, mark);

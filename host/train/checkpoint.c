@@ -225,6 +225,7 @@ static ct_status restore_all(const ct_checkpoint *checkpoint, ct_params *params,
             char name[160];
             if (!ct_tensor_present(tensor)) continue;
             snprintf(name, sizeof name, "%s%s", parts[p].prefix, param->name);
+            if (param->optional && !ct_safetensors_find(checkpoint->file, name)) continue;
             CT_TRY(load_tensor(checkpoint->file, name, params, param, tensor, host));
         }
     }

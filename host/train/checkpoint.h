@@ -26,8 +26,8 @@ int64_t ct_checkpoint_step(const ct_checkpoint *checkpoint);
 CT_NODISCARD ct_status ct_checkpoint_config(const ct_checkpoint *checkpoint, ct_config **out);
 CT_NODISCARD ct_status ct_checkpoint_tokenizer(const ct_checkpoint *checkpoint, bool lowercase,
                                                ct_tokenizer **out);
-/* Fills the parameters (and the moments, if they were allocated). Every tensor must be there with
- * the right shape; what is missing or different is named. */
+/* Fills the parameters (and the moments, if they were allocated). Every tensor that is not optional
+ * must be there with the right shape; what is missing or different is named. */
 CT_NODISCARD ct_status ct_checkpoint_restore(const ct_checkpoint *checkpoint, ct_params *params);
 
 /* Loads pretrained weights of one tower from a safetensors file with torchvision's or Hugging

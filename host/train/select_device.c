@@ -1,20 +1,60 @@
 #include "train/select_device.h"
 
+#include "base/log.h"
 #include "cpu/cpu.h"
+#include "cuda/cuda.h"
+
+static ct_status open_cpu(const ct_config *config, int threads, ct_device **out)
+{
+    if (config->precision != CT_PRECISION_AUTO && config->precision != CT_PRECISION_F32)
+        return ct_fail(CT_ERR_UNSUPPORTED, "precision: the cpu device computes in f32 only; use "
+                                           "precision: f32 or auto");
+    return ct_cpu_device_create(threads, out);
+}
+
+/* By ct_precision; auto is settled before. */
+static const struct {
+    const char *name;
+    ct_cuda_precision precision;
+} gpu_precisions[] = {[CT_PRECISION_F32] = {"f32", CT_CUDA_F32},
+                      [CT_PRECISION_TF32] = {"tf32", CT_CUDA_TF32},
+                      [CT_PRECISION_BF16] = {"bf16", CT_CUDA_BF16},
+                      [CT_PRECISION_F16] = {"fp16", CT_CUDA_F16}};
+
+static ct_status open_gpu(const ct_config *config, ct_device **out)
+{
+    const int gpu = 0; /* CUDA_VISIBLE_DEVICES chooses among several */
+    ct_precision precision = config->precision;
+    if (precision == CT_PRECISION_AUTO)
+        precision = ct_cuda_supports_bf16(gpu) ? CT_PRECISION_BF16 : CT_PRECISION_F32;
+    const ct_cuda_options options = {.gpu = gpu,
+                                     .precision = gpu_precisions[precision].precision,
+                                     .deterministic = config->cuda.deterministic,
+                                     .graphs = config->cuda.graphs,
+                                     .autotune = config->cuda.autotune,
+                                     .plan_cache = config->cuda.plan_cache};
+    CT_TRY(ct_cuda_device_create(&options, out));
+    ct_log(CT_LOG_INFO, "GPU %d: %s, computing in %s", gpu, ct_cuda_device_name(*out),
+           gpu_precisions[precision].name);
+    return CT_OK;
+}
 
 ct_status ct_device_select(const ct_config *config, int gpus, ct_device **out, int *threads)
 {
-    if (gpus > 0)
-        return ct_fail(CT_ERR_UNSUPPORTED,
-                       "--gpus %d: this build has no GPU backend; leave --gpus out to train on the "
-                       "processor",
+    if (gpus > 0 && config->device == CT_DEVICE_CPU)
+        return ct_fail(CT_ERR_ARGUMENT, "--gpus %d contradicts device: cpu; leave one of them out",
                        gpus);
-    if (config->device == CT_DEVICE_CUDA)
-        return ct_fail(CT_ERR_UNSUPPORTED, "device: cuda: this build has no GPU backend; use "
-                                           "device: cpu or auto");
-    if (config->precision != CT_PRECISION_F32)
-        return ct_fail(CT_ERR_UNSUPPORTED,
-                       "precision: the cpu device computes in f32 only; use precision: f32");
     *threads = config->threads > 0 ? (int)config->threads : ct_cpu_count();
-    return ct_cpu_device_create(*threads, out);
+    if (config->device == CT_DEVICE_CPU) return open_cpu(config, *threads, out);
+    const char *why;
+    const int count = ct_cuda_count(&why);
+    if (gpus > 0 && count == 0) return ct_fail(CT_ERR_UNSUPPORTED, "--gpus %d: %s", gpus, why);
+    if (gpus > 1)
+        return ct_fail(CT_ERR_UNSUPPORTED,
+                       "--gpus %d: this version drives one GPU a process; use --gpus 1", gpus);
+    if (count > 0) return open_gpu(config, out);
+    if (config->device == CT_DEVICE_CUDA)
+        return ct_fail(CT_ERR_UNSUPPORTED, "device: cuda: %s; use device: cpu or auto", why);
+    ct_log(CT_LOG_INFO, "computing on the processor: %s", why);
+    return open_cpu(config, *threads, out);
 }

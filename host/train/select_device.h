@@ -5,9 +5,11 @@
 #include "config/config.h"
 #include "op.h"
 
-/* Opens config->device with config->threads compute threads (0: all). gpus: how many the user asked
- * for; 0: none named. *threads = compute threads in use. CT_ERR_UNSUPPORTED when this build or
- * machine cannot do what is asked. */
+/* Opens config->device: `auto` is the first GPU that this process sees, or the processor where
+ * there is none. precision `auto` is bf16 on GPUs that have it natively, f32 elsewhere. gpus: how
+ * many the user asked for; 0: none named, 1: the same as device: cuda. *threads = config->threads,
+ * or all processors: threads that compute (cpu) and that prepare batches. `config` must outlive the
+ * device. CT_ERR_UNSUPPORTED when this build or machine cannot do what is asked. */
 CT_NODISCARD ct_status ct_device_select(const ct_config *config, int gpus, ct_device **out,
                                         int *threads);
 

@@ -11,10 +11,18 @@
 /* So many steps in a row without finite gradients are no accident any more. */
 #define MAX_SKIPPED_IN_ROW 10
 
-static ct_status check_finite(ct_trainer *trainer, bool skipped)
+static ct_status check_finite(ct_trainer *trainer, const ct_optimizer_stats *stats)
 {
-    if (!skipped) {
+    if (!stats->skipped) {
         trainer->skipped_in_row = 0;
+        return CT_OK;
+    }
+    /* The search for a loss scale, halved each time, goes through such steps. */
+    if (stats->loss_scale >= 1.0f) {
+        ct_log(CT_LOG_INFO,
+               "step %" PRId64 ": gradients overflowed and the step changes nothing; the loss "
+               "scale is halved to %g",
+               trainer->step, (double)stats->loss_scale);
         return CT_OK;
     }
     ct_log(CT_LOG_WARNING, "step %" PRId64 ": gradients are not finite; the step changes nothing",
@@ -33,28 +41,35 @@ static void smooth(double *average, double value)
     *average = *average < 0 ? value : 0.95 * *average + 0.05 * value;
 }
 
-static ct_status record_step(ct_trainer *trainer, int64_t epoch, double seconds, double waited,
-                             bool *skipped, double *loss)
-{
-    float loss_value, logit_scale;
+/* What a step leaves on the device for the host to read. */
+typedef struct outcome {
+    float loss, logit_scale;
     ct_optimizer_stats stats;
+} outcome;
+
+/* Waits for the device. */
+static ct_status get_outcome(ct_trainer *trainer, outcome *out)
+{
     ct_params *params = ct_clip_params(trainer->clip);
     const ct_param *scale = ct_params_find(params, "logit_scale");
-    CT_TRY(ct_clip_loss(trainer->clip, &loss_value));
-    CT_TRY(ct_optimizer_get_stats(trainer->optimizer, &stats));
-    CT_TRY(ct_param_download(params, scale, &scale->value, &logit_scale));
+    CT_TRY(ct_clip_loss(trainer->clip, &out->loss));
+    CT_TRY(ct_optimizer_get_stats(trainer->optimizer, &out->stats));
+    return ct_param_download(params, scale, &scale->value, &out->logit_scale);
+}
+
+static ct_status record_step(ct_trainer *trainer, int64_t epoch, double seconds, double waited,
+                             const outcome *result)
+{
     double photos = (double)trainer->config->train.batch_size;
     smooth(&trainer->photos_per_second, photos / seconds);
     smooth(&trainer->data_wait_share, waited / seconds);
-    *skipped = stats.skipped;
-    *loss = loss_value;
     ct_step_record record = {
         .step = trainer->step,
         .epoch = epoch,
-        .loss = loss_value,
-        .logit_scale = expf(logit_scale),
+        .loss = result->loss,
+        .logit_scale = expf(result->logit_scale),
         .lr_factor = ct_schedule_factor(trainer->config, trainer->step, trainer->total_steps),
-        .grad_norm = stats.grad_norm,
+        .grad_norm = result->stats.grad_norm,
         .photos_per_second = photos / seconds,
         .data_wait_share = waited / seconds,
     };
@@ -79,34 +94,6 @@ static void draw(ct_trainer *trainer, int64_t epoch, double loss, bool force)
     ct_progress_draw(&trainer->progress, &state, force);
 }
 
-/* One step: wait for a batch, forward, backward, update, record. */
-static ct_status step_once(ct_trainer *trainer)
-{
-    const ct_batch *batch;
-    double begin = ct_clock_seconds(), waited = ct_loader_get_stats(trainer->loader).wait_seconds;
-    CT_TRY(ct_loader_next(trainer->loader, &batch));
-    waited = ct_loader_get_stats(trainer->loader).wait_seconds - waited;
-    ct_clip_input input = {
-        .count = batch->count,
-        .images = batch->images,
-        .tokens = batch->tokens,
-        .positions = batch->positions,
-        .cu_seqlens = batch->cu_seqlens,
-        .photo_ids = batch->photos,
-        .total_tokens = batch->total_tokens,
-        .max_seqlen = batch->max_seqlen,
-    };
-    int64_t epoch = batch->epoch;
-    bool skipped;
-    double loss;
-    CT_TRY(ct_clip_forward_backward(trainer->clip, &input, trainer->step));
-    CT_TRY(ct_optimizer_step(trainer->optimizer, trainer->step + 1));
-    trainer->step++;
-    CT_TRY(record_step(trainer, epoch, ct_clock_seconds() - begin, waited, &skipped, &loss));
-    draw(trainer, epoch, loss, trainer->step % trainer->steps_per_epoch == 0);
-    return check_finite(trainer, skipped);
-}
-
 static bool validation_due(const ct_trainer *trainer)
 {
     int64_t epochs_done = trainer->step / trainer->steps_per_epoch;
@@ -117,17 +104,88 @@ static bool validation_due(const ct_trainer *trainer)
            (epoch_end && every > 0 && epochs_done % every == 0);
 }
 
+static bool checkpoint_due(const ct_trainer *trainer)
+{
+    int64_t every = trainer->config->train.checkpoint_every;
+    if (trainer->step == trainer->total_steps) return true;
+    return trainer->step % (every > 0 ? every : trainer->steps_per_epoch) == 0;
+}
+
+static bool stop_due(const ct_trainer *trainer)
+{
+    int64_t stop_at = trainer->options->stop_at;
+    return stop_at > 0 && trainer->step >= stop_at && trainer->step < trainer->total_steps;
+}
+
+/* Takes the next batch and uploads it, ready for the step after those done. */
+static ct_status stage_batch(ct_trainer *trainer)
+{
+    const ct_batch *batch;
+    CT_TRY(ct_loader_next(trainer->loader, &batch));
+    ct_clip_input input = {
+        .count = batch->count,
+        .images = batch->images,
+        .tokens = batch->tokens,
+        .positions = batch->positions,
+        .cu_seqlens = batch->cu_seqlens,
+        .photo_ids = batch->photos,
+        .total_tokens = batch->total_tokens,
+        .max_seqlen = batch->max_seqlen,
+    };
+    CT_TRY(ct_clip_stage(trainer->clip, &input, trainer->step));
+    CT_TRY(ct_optimizer_stage(trainer->optimizer, trainer->step + 1));
+    trainer->epoch = batch->epoch;
+    trainer->staged = true;
+    return CT_OK;
+}
+
+/* All that the device does in a step; recorded and replayed where it can be. */
+static ct_status compute_step(void *context)
+{
+    ct_trainer *trainer = context;
+    CT_TRY(ct_clip_forward_backward(trainer->clip));
+    return ct_optimizer_step(trainer->optimizer);
+}
+
+/* One step: forward, backward, update, record. The device computes while the batch of the step
+ * after it is waited for and uploaded, unless something comes in between: a validation needs the
+ * input buffers for itself, and a batch that cannot be had must not cost the checkpoint of the
+ * steps before it. */
+static ct_status step_once(ct_trainer *trainer)
+{
+    outcome result;
+    double begin = ct_clock_seconds(), waited = ct_loader_get_stats(trainer->loader).wait_seconds;
+    if (!trainer->staged) CT_TRY(stage_batch(trainer));
+    const int64_t epoch = trainer->epoch;
+    trainer->staged = false;
+    CT_TRY(ct_device_replay(trainer->options->device, ct_clip_staged_key(trainer->clip),
+                            compute_step, trainer));
+    trainer->step++;
+    const bool goes_on = !checkpoint_due(trainer) && !validation_due(trainer) && !stop_due(trainer);
+    /* When this fails the step is recorded all the same; its message stays. */
+    const ct_status next = goes_on ? stage_batch(trainer) : CT_OK;
+    waited = ct_loader_get_stats(trainer->loader).wait_seconds - waited;
+    CT_TRY(get_outcome(trainer, &result));
+    CT_TRY(record_step(trainer, epoch, ct_clock_seconds() - begin, waited, &result));
+    draw(trainer, epoch, (double)result.loss, trainer->step % trainer->steps_per_epoch == 0);
+    CT_TRY(check_finite(trainer, &result.stats));
+    return next;
+}
+
+/* A device reports a fault at some later call: the step tells the user when it was. */
+static ct_status step_named(ct_trainer *trainer)
+{
+    const int64_t number = trainer->step + 1;
+    const ct_status status = step_once(trainer);
+    if (status != CT_ERR_DEVICE && status != CT_ERR_MEMORY) return status;
+    return ct_fail_context(status, "step %" PRId64, number);
+}
+
 /* Checkpoint and validation where the configuration asks for them after this step. */
 static ct_status after_step(ct_trainer *trainer)
 {
-    const ct_config *config = trainer->config;
-    bool end = trainer->step == trainer->total_steps;
-    bool epoch_end = trainer->step % trainer->steps_per_epoch == 0;
-    bool save = end || (config->train.checkpoint_every > 0
-                            ? trainer->step % config->train.checkpoint_every == 0
-                            : epoch_end);
     /* The checkpoint first: a failing validation must not cost the training before it. */
-    if (save) CT_TRY(ct_trainer_save(trainer));
+    if (checkpoint_due(trainer)) CT_TRY(ct_trainer_save(trainer));
     return validation_due(trainer) ? ct_trainer_validate(trainer) : CT_OK;
 }
 
@@ -154,18 +212,16 @@ static ct_status stop_early(ct_trainer *trainer)
 
 static ct_status train_loop(ct_trainer *trainer)
 {
-    int64_t stop_at = trainer->options->stop_at;
     ct_status first = catch_up(trainer);
     if (first == CT_ERR_INTERRUPTED) return stop_early(trainer);
     CT_TRY(first);
     while (trainer->step < trainer->total_steps) {
         if (ct_interrupt_pending(trainer->options->interrupt)) return stop_early(trainer);
-        ct_status status = step_once(trainer);
+        ct_status status = step_named(trainer);
         if (status == CT_OK) status = after_step(trainer);
         if (status == CT_ERR_INTERRUPTED) return stop_early(trainer);
         CT_TRY(status);
-        if (stop_at > 0 && trainer->step >= stop_at && trainer->step < trainer->total_steps)
-            return stop_early(trainer);
+        if (stop_due(trainer)) return stop_early(trainer);
     }
     return CT_OK;
 }

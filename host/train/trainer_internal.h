@@ -23,6 +23,8 @@ typedef struct ct_trainer {
     ct_progress progress;
     int64_t first_step; /* optimiser steps done when this process took over */
     int64_t step;       /* optimiser steps done */
+    bool staged;        /* the batch of the next step is on the device already */
+    int64_t epoch;      /* of the batch staged last */
     int64_t total_steps, steps_per_epoch;
     int64_t checkpoint_step; /* of the last checkpoint written or resumed from; -1: none */
     int64_t skipped_in_row;  /* steps whose gradients were not finite */

@@ -67,8 +67,9 @@ static void list_facts(const ct_trainer *trainer, fact_list *facts)
     add_fact(facts, "batch", "%d photos", (int)config->train.batch_size);
     add_fact(facts, "steps", "%" PRId64 " of %" PRId64 " (%.1f epochs)", trainer->step,
              trainer->total_steps, (double)trainer->step / (double)trainer->steps_per_epoch);
-    add_fact(facts, "device", "%s, %d threads", trainer->options->device->backend->name,
-             trainer->options->threads);
+    const ct_device *device = trainer->options->device;
+    add_fact(facts, "device", "%s in %s, %d threads", device->backend->name,
+             ct_dtype_name(device->compute_dtype), trainer->options->threads);
     add_fact(facts, "time", "%.0f s for the last %" PRId64 " steps, with validation", seconds,
              trainer->step - trainer->first_step);
     add_fact(facts, "seed", "%" PRId64, config->seed);

@@ -26,7 +26,9 @@ static bool is_free_key(const char *line)
                                        "  images:",
                                        "  vocab:",
                                        "  weights:",
-                                       "  max_bad_share:"};
+                                       "  max_bad_share:",
+                                       "  graphs:",
+                                       "  plan_cache:"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strncmp(line, keys[i], strlen(keys[i])) == 0) return true;
     return false;
@@ -178,6 +180,7 @@ static ct_status open_all(ct_trainer *trainer, ct_checkpoint *checkpoint)
     CT_TRY(start_loader(trainer));
     CT_TRY(ct_optimizer_create(config, ct_clip_params(trainer->clip), trainer->options->device,
                                trainer->total_steps, &trainer->optimizer));
+    CT_TRY(ct_optimizer_restore(trainer->optimizer, trainer->step));
     CT_TRY(ct_run_path(config->output, "metrics.jsonl", path));
     CT_TRY(ct_metrics_open(path, checkpoint ? trainer->step : -1, &trainer->metrics));
     int64_t steps = trainer->total_steps < MAX_RESERVED ? trainer->total_steps : MAX_RESERVED;

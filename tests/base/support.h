@@ -10,5 +10,6 @@ int run_file_tests(void);
 int run_rng_tests(void);
 int run_log_tests(void);
 int run_interrupt_tests(void);
+int run_half_tests(void);
 
 #endif

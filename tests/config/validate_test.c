@@ -40,6 +40,8 @@ static void pairs_of_keys(void **state)
             "loss.logit_scale_max=10");
     INVALID("train.warmup_steps: expected fewer than train.max_steps (100), found 100",
             "train.max_steps=100");
+    INVALID("train.stochastic_rounding: is for precision: bf16 (or auto) only", "precision=fp16",
+            "train.stochastic_rounding=true");
 }
 
 static void splits(void **state)

@@ -108,6 +108,14 @@ static void choices(void **state)
     assert_int_equal(config->projection.kind, CT_PROJECTION_MLP);
     assert_int_equal(config->loss.same_image, CT_CONFIG_NEGATIVE);
     ct_config_destroy(config);
+    config = parsed("precision: fp16\ntext.activation: gelu_tanh\n"
+                    "cuda: {graphs: false, autotune: true, plan_cache: plans}\n");
+    assert_int_equal(config->precision, CT_PRECISION_F16);
+    assert_int_equal(config->text.activation, CT_TEXT_GELU_TANH);
+    assert_false(config->cuda.graphs);
+    assert_true(config->cuda.autotune && config->cuda.deterministic);
+    assert_string_equal(config->cuda.plan_cache, "plans");
+    ct_config_destroy(config);
     assert_refused("device: gpu",
                    "x.yaml:1: device: expected one of auto, cpu, cuda, found \"gpu\"");
     assert_refused("device: CPU",

@@ -107,7 +107,7 @@ static float *encode(fixture *f, int index,
 static float loss_at(fixture *f, int index, int64_t step)
 {
     float loss;
-    assert_ok(ct_clip_forward_backward(f->clip, &f->batches[index].input, step));
+    run_pass(f->clip, &f->batches[index].input, step);
     assert_ok(ct_clip_loss(f->clip, &loss));
     return loss;
 }
@@ -158,7 +158,7 @@ static void test_equal_states_give_equal_bits(void **state)
                                       &optimizer[i]));
         for (int step = 0; step < 2; step++) {
             loss[i][step] = loss_at(&f[i], step, step);
-            assert_ok(ct_optimizer_step(optimizer[i], step + 1));
+            run_update(optimizer[i], step + 1);
         }
     }
     assert_memory_equal(loss[0], loss[1], sizeof loss[0]);
@@ -282,8 +282,8 @@ static void test_evaluation_only(void **state)
         for (int d = 0; d < dim; d++) squares += (double)images[n * dim + d] * images[n * dim + d];
         assert_true(fabs(squares - 1.0) < 1e-5);
     }
-    assert_fails(ct_clip_forward_backward(evaluation.clip, &evaluation.batches[0].input, 0),
-                 CT_ERR_ARGUMENT, "evaluation only");
+    assert_fails(ct_clip_stage(evaluation.clip, &evaluation.batches[0].input, 0), CT_ERR_ARGUMENT,
+                 "evaluation only");
     free(images);
     free(texts);
     free(same_images);
@@ -318,6 +318,42 @@ static void test_captions_are_independent(void **state)
     teardown(&f);
 }
 
+/* Rounding the token count and max_seqlen up, for devices that record steps, adds rows that belong
+ * to no caption: the loss and every gradient stay what they were, but for the order of sums. */
+static void test_padding_rows_add_nothing(void **state)
+{
+    (void)state;
+    fixture exact, padded;
+    setup(&exact, true);
+    setup(&padded, true);
+    ct_clip_destroy(padded.clip);
+    padded.device->token_multiple = 32;
+    assert_ok(ct_clip_create(padded.ref.config, padded.ref.vocabulary, padded.device,
+                             &padded.limits, &padded.clip));
+    const float loss = loss_at(&exact, 0, 5);
+    assert_true(fabsf(loss_at(&padded, 0, 5) - loss) < 1e-6f * loss);
+    assert_int_equal(ct_clip_staged_key(padded.clip) & 0x7FFFFFFF, 96);
+    assert_int_equal(ct_clip_staged_key(padded.clip) >> 31 & 0x3FF, 32);
+    const ct_params *params[2] = {ct_clip_params(exact.clip), ct_clip_params(padded.clip)};
+    for (int p = 0; p < ct_params_count(params[0]); p++) {
+        const ct_param *a = ct_params_at(params[0], p), *b = ct_params_at(params[1], p);
+        double size = 0.0, error = 0.0;
+        for (int64_t i = 0; i < ct_tensor_count(&a->grad); i++) {
+            size += pow((double)ct_f32(&a->grad)[i], 2);
+            error += pow((double)ct_f32(&b->grad)[i] - (double)ct_f32(&a->grad)[i], 2);
+        }
+        const bool keys = strstr(a->name, "k_lin.bias"); /* zero but for rounding */
+        if (!keys && error > 1e-10 * size)
+            fail_msg("%s: padding changes the gradient by %g of %g", a->name, sqrt(error),
+                     sqrt(size));
+    }
+    const uint64_t key = ct_clip_staged_key(padded.clip);
+    loss_at(&padded, 1, 0);
+    assert_true(ct_clip_staged_key(padded.clip) != key);
+    teardown(&exact);
+    teardown(&padded);
+}
+
 static void test_calls_beyond_the_plan(void **state)
 {
     (void)state;
@@ -328,7 +364,8 @@ static void test_calls_beyond_the_plan(void **state)
     assert_fails(ct_clip_encode_images(f.clip, &input, NULL), CT_ERR_ARGUMENT, "batch of 9");
     input = f.batches[0].input;
     input.total_tokens += 1;
-    assert_fails(ct_clip_forward_backward(f.clip, &input, 0), CT_ERR_ARGUMENT, "tokens");
+    assert_fails(ct_clip_stage(f.clip, &input, 0), CT_ERR_ARGUMENT, "tokens");
+    assert_fails(ct_clip_forward_backward(f.clip), CT_ERR_INTERNAL, "without a staged batch");
     input = f.batches[0].input;
     input.max_seqlen += 1;
     assert_fails(ct_clip_encode_texts(f.clip, &input, NULL), CT_ERR_ARGUMENT, "18 tokens");
@@ -338,11 +375,7 @@ static void test_calls_beyond_the_plan(void **state)
     limits.max_seqlen = 513;
     assert_fails(ct_clip_create(f.ref.config, 100, f.device, &limits, &none), CT_ERR_ARGUMENT,
                  "513 tokens");
-    f.ref.config->precision = CT_PRECISION_BF16;
-    assert_fails(ct_clip_create(f.ref.config, 100, f.device, &f.limits, &none), CT_ERR_UNSUPPORTED,
-                 "bf16");
     assert_null(none);
-    f.ref.config->precision = CT_PRECISION_F32;
     assert_true(isfinite(loss_at(&f, 0, 0)));
     teardown(&f);
 }
@@ -380,6 +413,7 @@ int run_clip_tests(void)
         cmocka_unit_test(test_gradient_with_dropout),
         cmocka_unit_test(test_evaluation_only),
         cmocka_unit_test(test_captions_are_independent),
+        cmocka_unit_test(test_padding_rows_add_nothing),
         cmocka_unit_test(test_calls_beyond_the_plan),
         cmocka_unit_test(test_out_of_memory),
     };

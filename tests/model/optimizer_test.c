@@ -42,12 +42,13 @@ typedef struct fixture {
     ct_config *config;
     ct_device *device;
     ct_params *params;
-    const ct_param *param[PARAMS];
+    const ct_param *param[PARAMS], *loss_scale;
     ct_optimizer *optimizer;
 } fixture;
 
-static void setup(fixture *f)
+static void setup(fixture *f, bool scaled)
 {
+    *f = (fixture){0};
     static const char *const name[PARAMS] = {"image", "text", "head", "no decay", "limited"};
     assert_ok(ct_config_create(&f->config));
     f->config->train.lr_image = 1e-2;
@@ -71,6 +72,11 @@ static void setup(fixture *f)
         snprintf(param.name, sizeof param.name, "%s", name[i]);
         assert_ok(ct_params_add(f->params, &param, &f->param[i]));
     }
+    const ct_param loss_scale = {.name = "loss_scale",
+                                 .value = ct_tensor1(NULL, CT_F32, 2),
+                                 .buffer = true,
+                                 .init = CT_INIT_CONSTANT};
+    if (scaled) assert_ok(ct_params_add(f->params, &loss_scale, &f->loss_scale));
     assert_ok(ct_params_allocate(f->params, f->device, 1, true));
     for (int i = 0; i < PARAMS; i++) *ct_f32(&f->param[i]->grad) = 3.0f;
     assert_ok(ct_optimizer_create(f->config, f->params, f->device, 10, &f->optimizer));
@@ -89,8 +95,8 @@ static void test_groups(void **state)
 {
     (void)state;
     fixture f;
-    setup(&f);
-    assert_ok(ct_optimizer_step(f.optimizer, 1));
+    setup(&f, false);
+    run_update(f.optimizer, 1);
     const double lr[PARAMS] = {1e-2, 2e-2, 4e-2, 4e-2, 4e-2};
     for (int i = 0; i < PARAMS; i++) {
         double expected = 2.0 * (1.0 - (i == NO_DECAY ? 0.0 : lr[i] * 0.5)) - lr[i];
@@ -108,9 +114,9 @@ static void test_bad_gradients_change_nothing(void **state)
 {
     (void)state;
     fixture f;
-    setup(&f);
+    setup(&f, false);
     *ct_f32(&f.param[TEXT]->grad) = NAN;
-    assert_ok(ct_optimizer_step(f.optimizer, 1));
+    run_update(f.optimizer, 1);
     for (int i = 0; i < PARAMS; i++) {
         assert_true(*ct_f32(&f.param[i]->value) == 2.0f);
         assert_true(*ct_f32(&f.param[i]->exp_avg) == 0.0f);
@@ -121,12 +127,44 @@ static void test_bad_gradients_change_nothing(void **state)
     teardown(&f);
 }
 
+/* Gradients that are 256 times as large move parameters no further; an infinite one halves the
+ * scale, and enough finite steps double it. */
+static void test_loss_scale(void **state)
+{
+    (void)state;
+    fixture plain, f;
+    setup(&plain, false);
+    setup(&f, true);
+    f.config->train.loss_scale_growth = 2;
+    float *scale = ct_f32(&f.loss_scale->value);
+    scale[0] = 256.0f;
+    ct_optimizer_stats stats;
+    for (int step = 1; step <= 2; step++) {
+        for (int i = 0; i < PARAMS; i++) *ct_f32(&f.param[i]->grad) = 3.0f * 256.0f;
+        run_update(plain.optimizer, step);
+        run_update(f.optimizer, step);
+        assert_ok(ct_optimizer_get_stats(f.optimizer, &stats));
+        assert_true(fabs(stats.grad_norm - 3.0 * sqrt(PARAMS)) < 1e-5 && !stats.skipped);
+        for (int i = 0; i < PARAMS; i++)
+            assert_true(*ct_f32(&f.param[i]->value) == *ct_f32(&plain.param[i]->value));
+    }
+    assert_true(stats.loss_scale == 512.0f && scale[1] == 0.0f);
+    *ct_f32(&f.param[HEAD]->grad) = INFINITY;
+    run_update(f.optimizer, 3);
+    assert_ok(ct_optimizer_get_stats(f.optimizer, &stats));
+    assert_true(stats.skipped && stats.loss_scale == 256.0f);
+    assert_true(*ct_f32(&f.param[HEAD]->value) == *ct_f32(&plain.param[HEAD]->value));
+    teardown(&f);
+    teardown(&plain);
+}
+
 int run_optimizer_tests(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schedule),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_bad_gradients_change_nothing),
+        cmocka_unit_test(test_loss_scale),
     };
     return cmocka_run_group_tests_name("optimizer", tests, NULL, NULL);
 }

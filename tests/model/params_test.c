@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "model/support.h"
 #include "model/tests.h"
 
@@ -182,6 +183,53 @@ static void test_streams_of_their_own(void **state)
     for (int i = 0; i < 3; i++) teardown(&f[i]);
 }
 
+/* Where the device computes in another type, operands have a second copy in it, adjacent like the
+ * values, rounded whenever a value is uploaded. The CPU device can convert, which is all that is
+ * needed here. */
+static void test_weights(void **state)
+{
+    (void)state;
+    fixture f;
+    setup(&f);
+    f.device->compute_dtype = CT_BF16;
+    ct_param operand = describe("a", shape1(32), CT_INIT_CONSTANT, 1.0f);
+    operand.operand = true;
+    const ct_param *a = add(f.params, operand);
+    const ct_param *norm = add(f.params, describe("norm", shape1(32), CT_INIT_CONSTANT, 3.0f));
+    snprintf(operand.name, sizeof operand.name, "b");
+    const ct_param *b = add(f.params, operand);
+    assert_ok(ct_params_allocate(f.params, f.device, 1, false));
+    assert_ptr_equal(norm->weight.data, norm->value.data);
+    assert_int_equal(norm->weight.dtype, CT_F32);
+    assert_int_equal(a->weight.dtype, CT_BF16);
+    assert_ptr_equal(b->weight.data, (uint16_t *)a->weight.data + 32);
+    assert_int_equal(ct_params_bytes(f.params), 3 * 32 * 4 + 2 * 32 * 2);
+
+    float host[32];
+    for (int i = 0; i < 32; i++) {
+        assert_int_equal(((uint16_t *)a->weight.data)[i], 0x3F80); /* 1 */
+        host[i] = 1.0f + (float)i / 1000.0f;
+    }
+    assert_ok(ct_param_upload(f.params, b, &b->value, host));
+    for (int i = 0; i < 32; i++)
+        assert_int_equal(((uint16_t *)b->weight.data)[i], ct_bf16_from_f32(host[i]));
+    teardown(&f);
+}
+
+static void test_weights_in_f32_are_the_values(void **state)
+{
+    (void)state;
+    fixture f;
+    setup(&f);
+    ct_param operand = describe("a", shape1(32), CT_INIT_CONSTANT, 1.0f);
+    operand.operand = true;
+    const ct_param *a = add(f.params, operand);
+    assert_ok(ct_params_allocate(f.params, f.device, 1, false));
+    assert_ptr_equal(a->weight.data, a->value.data);
+    assert_int_equal(ct_params_bytes(f.params), 32 * 4);
+    teardown(&f);
+}
+
 int run_params_tests(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +239,8 @@ int run_params_tests(void)
         cmocka_unit_test(test_filters_are_transposed),
         cmocka_unit_test(test_initialisation),
         cmocka_unit_test(test_streams_of_their_own),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_weights_in_f32_are_the_values),
     };
     return cmocka_run_group_tests_name("params", tests, NULL, NULL);
 }

@@ -173,6 +173,18 @@ void batch_destroy(batch *b)
     free(b->images);
 }
 
+void run_pass(ct_clip *clip, const ct_clip_input *input, int64_t step)
+{
+    assert_ok(ct_clip_stage(clip, input, step));
+    assert_ok(ct_clip_forward_backward(clip));
+}
+
+void run_update(ct_optimizer *optimizer, int64_t step)
+{
+    assert_ok(ct_optimizer_stage(optimizer, step));
+    assert_ok(ct_optimizer_step(optimizer));
+}
+
 static int32_t greater(int32_t a, int32_t b)
 {
     return a > b ? a : b;

@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "cpu/cpu.h"
 #include "model/clip.h"
+#include "model/optimizer.h"
 
 /* A reference file: "resnet18_linear" or "resnet50_mlp". */
 typedef struct reference {
@@ -41,6 +42,10 @@ typedef struct batch {
 
 void batch_create(const reference *ref, int index, batch *out);
 void batch_destroy(batch *b);
+
+/* Forward and backward of one batch, and an update, as the trainer does them. */
+void run_pass(ct_clip *clip, const ct_clip_input *input, int64_t step);
+void run_update(ct_optimizer *optimizer, int64_t step);
 
 /* Limits that just hold both batches of a reference file, for training. */
 ct_clip_limits reference_limits(const batch *first, const batch *second);

@@ -23,6 +23,7 @@ typedef struct fixture {
     ct_arena stack;
     void *memory;
     ct_exec exec;
+    int32_t step;
     ct_tensor features, dfeatures;
     int64_t width;
     size_t base, after_forward; /* what is in use before and after forward */
@@ -43,7 +44,8 @@ static void setup(fixture *f, bool text, float dropout)
                                        .heads = config->text.heads,
                                        .ffn = config->text.ffn,
                                        .dropout = dropout,
-                                       .attention_dropout = dropout};
+                                       .attention_dropout = dropout,
+                                       .activation = CT_ACT_GELU};
     if (text) {
         assert_ok(ct_distilbert_create(f->params, &bert, &f->bert));
         f->width = bert.width;
@@ -53,7 +55,10 @@ static void setup(fixture *f, bool text, float dropout)
     }
     assert_ok(ct_params_allocate(f->params, f->device, 1, true));
     reference_initialise(&f->ref, f->params);
-    f->exec = (ct_exec){.device = f->device, .activations = &f->stack, .seed = 3, .step = 0};
+    f->exec = (ct_exec){.device = f->device,
+                        .activations = &f->stack,
+                        .seed = 3,
+                        .step = ct_tensor1(&f->step, CT_I32, 1)};
 }
 
 static void teardown(fixture *f)

@@ -149,10 +149,10 @@ static void train(session *s)
         const ct_clip_input *input = &s->batches[(step - 1) % 2].input;
         float loss;
         ct_optimizer_stats stats;
-        assert_ok(ct_clip_forward_backward(s->clip, input, step - 1));
+        run_pass(s->clip, input, step - 1);
         assert_ok(ct_clip_loss(s->clip, &loss));
         if (step == 1) check_tensors(s, "grad");
-        assert_ok(ct_optimizer_step(s->optimizer, step));
+        run_update(s->optimizer, step);
         assert_ok(ct_optimizer_get_stats(s->optimizer, &stats));
         assert_false(stats.skipped);
 

@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "base/half.h"
+
 static double *numbers(int64_t count)
 {
     double *block = calloc((size_t)count + 1, sizeof *block);
@@ -35,6 +37,7 @@ ct_slot *ct_case_slot(ct_case_run *run, int index, const char *name, ct_slot_rol
     ct_slot *slot = &run->slot[index];
     *slot = (ct_slot){.name = name, .role = role, .terms = 1, .grad_terms = 1};
     if (absent) return slot;
+    if (dtype == CT_CASE_COMPUTE) dtype = run->compute_dtype;
     ct_tensor t = {.dim = {1, 1, 1, 1}, .dtype = dtype};
     for (; dims[t.rank]; t.rank++) t.dim[t.rank] = dims[t.rank];
     slot->t = t;
@@ -42,6 +45,7 @@ ct_slot *ct_case_slot(ct_case_run *run, int index, const char *name, ct_slot_rol
     slot->v = numbers(slot->count);
     if (has_gradient(role)) {
         slot->d = t;
+        if (role == CT_SLOT_PARAM) slot->d.dtype = CT_F32;
         slot->g = numbers(slot->count);
     }
     return slot;
@@ -73,13 +77,38 @@ float ct_case_start(const ct_case_run *run, int slot, int64_t index)
     return (float)ct_rng_normal(stream(run, slot, USE_START), (uint64_t)index);
 }
 
-void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed)
+bool ct_case_is_float(ct_dtype dtype)
 {
-    *run = (ct_case_run){.c = c, .p = c->p, .seed = seed};
+    return dtype == CT_F32 || dtype == CT_BF16 || dtype == CT_F16;
+}
+
+double ct_case_round(ct_dtype dtype, double x)
+{
+    switch (dtype) {
+    case CT_F32:
+        return (double)(float)x;
+    case CT_BF16:
+        return (double)ct_bf16_to_f32(ct_bf16_from_f32((float)x));
+    case CT_F16:
+        return (double)ct_f16_to_f32(ct_f16_from_f32((float)x));
+    default:
+        return x;
+    }
+}
+
+double ct_case_stored(const ct_case_run *run, const ct_slot *slot, double x)
+{
+    return run->rounded ? ct_case_round(slot->t.dtype, x) : x;
+}
+
+void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed, ct_dtype compute_dtype)
+{
+    *run = (ct_case_run){
+        .c = c, .p = c->p, .seed = seed, .compute_dtype = compute_dtype, .decisions = run};
     c->kind->setup(run);
     for (int s = 0; s < run->slots; s++) {
         ct_slot *slot = &run->slot[s];
-        if (slot->t.dtype != CT_F32) continue;
+        if (!ct_case_is_float(slot->t.dtype)) continue;
         ct_rng_key value = stream(run, s, USE_VALUE), gradient = stream(run, s, USE_GRADIENT);
         for (int64_t i = 0; i < slot->count; i++) {
             if (is_read(slot->role)) slot->v[i] = ct_rng_normal(value, (uint64_t)i);
@@ -98,28 +127,34 @@ void ct_case_end(ct_case_run *run)
     *run = (ct_case_run){0};
 }
 
-static void round_numbers(const ct_slot *slot, double *x)
+static void round_values(ct_slot *slot)
 {
-    if (!x || slot->t.dtype != CT_F32) return; /* integers are exact */
-    for (int64_t i = 0; i < slot->count; i++) x[i] = (double)(float)x[i];
+    for (int64_t i = 0; i < slot->count; i++) slot->v[i] = ct_case_round(slot->t.dtype, slot->v[i]);
+}
+
+static void round_gradients(ct_slot *slot)
+{
+    for (int64_t i = 0; slot->g && i < slot->count; i++)
+        slot->g[i] = ct_case_round(slot->d.dtype, slot->g[i]);
 }
 
 void ct_case_round_inputs(ct_case_run *run)
 {
     for (int s = 0; s < run->slots; s++) {
         ct_slot *slot = &run->slot[s];
-        if (is_read(slot->role)) round_numbers(slot, slot->v);
-        if (slot->role == CT_SLOT_OUTPUT) round_numbers(slot, slot->g);
+        if (is_read(slot->role)) round_values(slot);
+        if (slot->role == CT_SLOT_OUTPUT) round_gradients(slot);
     }
 }
 
 void ct_case_reference(ct_case_run *run, bool rounded)
 {
     const ct_kind *kind = run->c->kind;
+    run->rounded = rounded;
     kind->ref_fwd(run);
-    for (int s = 0; rounded && s < run->slots; s++) round_numbers(&run->slot[s], run->slot[s].v);
+    for (int s = 0; rounded && s < run->slots; s++) round_values(&run->slot[s]);
     if (kind->ref_bwd) kind->ref_bwd(run);
-    for (int s = 0; rounded && s < run->slots; s++) round_numbers(&run->slot[s], run->slot[s].g);
+    for (int s = 0; rounded && s < run->slots; s++) round_gradients(&run->slot[s]);
 }
 
 double ct_case_bytes(const ct_case_run *run, bool backward)
@@ -128,10 +163,11 @@ double ct_case_bytes(const ct_case_run *run, bool backward)
     for (int s = 0; s < run->slots; s++) {
         const ct_slot *slot = &run->slot[s];
         const double once = (double)ct_tensor_bytes(&slot->t);
+        const double gradient = (double)ct_tensor_bytes(&slot->d);
         if (!backward) bytes += slot->role == CT_SLOT_STATE ? 2 * once : once;
         else if (slot->role == CT_SLOT_PARAM)
-            bytes += 3 * once; /* value, and the gradient read and written */
-        else if (slot->role == CT_SLOT_INPUT) bytes += 2 * once;
+            bytes += once + 2 * gradient; /* the gradient is read and written */
+        else if (slot->role == CT_SLOT_INPUT) bytes += once + gradient;
         else if (slot->role != CT_SLOT_STATE) bytes += once;
     }
     return bytes;

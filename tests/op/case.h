@@ -5,17 +5,23 @@
  *   - checks the f64 backward against central differences of the f64 forward (small cases),
  *   - checks the f64 reference and the device against PyTorch, where tests/reference/data/ops.*
  *     has the case (tests/reference/make_ops.py),
- *   - checks the device against the f64 reference, forward and backward, at 1 and 3 threads, after
- *     `prepare`; outputs that must be overwritten are full of NaN before; inputs must stay as they
- *     were; a second call must give the same bits and allocate nothing.
+ *   - checks every device against the f64 reference, forward and backward, after `prepare`; outputs
+ *     that must be overwritten are full of NaN before; inputs must stay as they were; a second call
+ *     must give the same bits and (where the executable counts allocations) allocate nothing.
+ *
+ * Dtypes. Tensors that op.h gives the device's compute dtype are declared as CT_CASE_COMPUTE, so
+ * that one table serves devices of every precision; gradients of parameters are f32 always. The
+ * same seed gives the same numbers for all dtypes.
  *
  * Error limit (the only one; ct_case_limit). R0 is the f64 result of unrounded f64 inputs; R1 that
- * of inputs rounded to their dtype, with results (and what forward hands to backward) rounded too;
- * D the device's. Then, in the maximum norm and as root mean square (rms) alike,
- *     |D - R0| <= 2 |R1 - R0| + eps sqrt(terms) |R0|
- * where eps is 2^-23 and `terms` the number of values summed for one element: rounding errors of a
- * sum of that many random terms grow like its square root. Where larger terms cancel in the result,
- * their magnitude stands for |R0|. Integer results must equal R1.
+ * of inputs rounded to their dtype, with results (and what is stored on the way: what forward hands
+ * to backward, a linear layer's preact, a layernorm's sum) rounded too; D the device's. Then, in
+ * the maximum norm and as root mean square (rms) alike, |D - R0| <= 2 |R1 - R0| + eps sqrt(terms)
+ * |R0| where eps is 2^-23 and `terms` the number of values summed for one element: rounding errors
+ * of a sum of that many random terms grow like its square root. Where larger terms cancel in the
+ * result, their magnitude stands for |R0|. Integer results, and those marked exact, must equal R1.
+ * Where a result jumps (the mask of a ReLU, the winner of a maximum), R1's decisions hold for R0
+ * too.
  *
  * To add an operation: write a kind and a table in a cases_*.c, name the table in CT_CASE_TABLES.
  */
@@ -24,8 +30,11 @@
 
 #include "op.h"
 
-#define CT_CASE_SLOTS  16
-#define CT_CASE_PARAMS 12
+#define CT_CASE_SLOTS 16
+
+/* Stands for the dtype under test in ct_case_slot. */
+#define CT_CASE_COMPUTE ((ct_dtype)127)
+#define CT_CASE_PARAMS  12
 
 typedef enum ct_slot_role {
     CT_SLOT_INPUT,  /* has a gradient, which backward overwrites (=) */
@@ -51,6 +60,7 @@ typedef struct ct_slot {
      * setup, ref_fwd or ref_bwd). */
     double magnitude, grad_magnitude;
     bool unchecked; /* SAVED that backends may define as they like */
+    bool exact;     /* the device's value must equal R1 */
     /* Set by setup where op.h says "may alias" and the case wants it: t (or d) is the very tensor
      * of that other slot. An input that forward overwrote so is restored before backward. */
     struct ct_slot *value_in, *gradient_in;
@@ -88,6 +98,10 @@ struct ct_case_run {
     int slots;
     ct_exec exec; /* of the device under test */
     uint64_t seed;
+    ct_dtype compute_dtype;
+    bool rounded; /* R1 is being computed */
+    /* The run whose forward results decide where a result jumps: itself, or for R0 its R1. */
+    const ct_case_run *decisions;
     bool kinked; /* set by setup: the inputs lie on kinks (ties), where differences mean nothing */
 };
 
@@ -97,7 +111,8 @@ typedef struct ct_case_table {
 } ct_case_table;
 
 /* Every table: CT_DEFINE_CASE_TABLE(images, array) in cases_images.c defines ct_cases_images. */
-#define CT_CASE_TABLES(X)           X(images) X(linear) X(rows) X(tokens) X(attention) X(loss) X(optimizer)
+#define CT_CASE_TABLES(X)                                                                          \
+    X(images) X(linear) X(rows) X(tokens) X(attention) X(loss) X(cast) X(optimizer)
 
 #define CT_CASE_DECLARE_TABLE(name) extern const ct_case_table ct_cases_##name;
 CT_CASE_TABLES(CT_CASE_DECLARE_TABLE)
@@ -112,6 +127,10 @@ CT_CASE_TABLES(CT_CASE_DECLARE_TABLE)
 ct_slot *ct_case_slot(ct_case_run *run, int index, const char *name, ct_slot_role role,
                       ct_dtype dtype, const int64_t *dims, bool absent);
 
+/* x as the slot's tensor would store it: rounded in R1, as it is in R0. For what a reference stores
+ * and reads again within one pass. */
+double ct_case_stored(const ct_case_run *run, const ct_slot *slot, double x);
+
 /* Random numbers for fill(): standard normal, and integers in [0, bound). */
 double ct_case_normal(const ct_case_run *run, int slot, int64_t index);
 int64_t ct_case_below(const ct_case_run *run, int slot, int64_t index, int64_t bound);
@@ -119,8 +138,8 @@ int64_t ct_case_below(const ct_case_run *run, int slot, int64_t index, int64_t b
 /* ---- the harness's own, used by the checks and the benchmarks -------------------------------- */
 
 /* Sets up the slots and fills inputs (and gradients of outputs) for `c`. Device memory is not
- * touched. Fails the test when memory is short. */
-void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed);
+ * touched. Fails the test when memory is short. `run` must stay where it is. */
+void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed, ct_dtype compute_dtype);
 void ct_case_end(ct_case_run *run);
 
 /* Rounds all that is read to the slots' dtypes. */
@@ -128,6 +147,11 @@ void ct_case_round_inputs(ct_case_run *run);
 /* ref_fwd, then ref_bwd if there is one; `rounded`: what forward hands to backward, and all
  * results, are rounded to their dtypes. */
 void ct_case_reference(ct_case_run *run, bool rounded);
+
+/* x rounded to the nearest number of a dtype; integers are exact. Values and gradients of a slot
+ * may have different ones. */
+double ct_case_round(ct_dtype dtype, double x);
+bool ct_case_is_float(ct_dtype dtype);
 
 /* What element `index` of the gradient of a PARAM slot holds before backward adds to it. */
 float ct_case_start(const ct_case_run *run, int slot, int64_t index);

@@ -1,4 +1,5 @@
-/* Cases of attention: p = lengths, heads, depth, spare rows, per cent dropped, causal. */
+/* Cases of attention: p = lengths, heads, depth, spare rows, per cent dropped, causal, bound on the
+ * lengths (0: the longest of them). */
 #include <math.h>
 #include <stdlib.h>
 
@@ -16,7 +17,9 @@ static const int lengths[][18] = {
     [LENGTHS_77] = {77, 77, 77, 77, 77, 77, 77, 77, 77, 77, 77, 77, 77, 77, 77, 77, -1},
 };
 
-enum { QKV, CU_SEQLENS, O, LSE };
+enum { QKV, CU_SEQLENS, O, LSE, STEP };
+
+enum { OPTIMIZER_STEP = 5 };
 
 static int sequences(const int64_t *p)
 {
@@ -43,13 +46,14 @@ static void setup(ct_case_run *run)
 {
     const int64_t *p = run->p;
     int64_t rows = tokens(p);
-    ct_case_slot(run, QKV, "qkv", CT_SLOT_INPUT, CT_F32, (const int64_t[]){rows, 3, p[1], p[2], 0},
-                 false);
+    ct_case_slot(run, QKV, "qkv", CT_SLOT_INPUT, CT_CASE_COMPUTE,
+                 (const int64_t[]){rows, 3, p[1], p[2], 0}, false);
     ct_case_slot(run, CU_SEQLENS, "cu_seqlens", CT_SLOT_CONST, CT_I32,
                  (const int64_t[]){sequences(p) + 1, 0}, false);
-    ct_case_slot(run, O, "o", CT_SLOT_OUTPUT, CT_F32, (const int64_t[]){rows, p[1], p[2], 0},
-                 false);
+    ct_case_slot(run, O, "o", CT_SLOT_OUTPUT, CT_CASE_COMPUTE,
+                 (const int64_t[]){rows, p[1], p[2], 0}, false);
     ct_case_slot(run, LSE, "lse", CT_SLOT_SAVED, CT_F32, (const int64_t[]){rows, p[1], 0}, false);
+    ct_case_slot(run, STEP, "step", CT_SLOT_CONST, CT_I32, (const int64_t[]){1, 0}, !p[4]);
     /* A score is a sum over the depth, what is made of scores a sum over the keys; the gradient has
      * two more sums over the depth, dO V^T and dO O. */
     run->slot[O].terms = run->slot[LSE].terms = (double)(p[2] + longest(p));
@@ -59,6 +63,7 @@ static void setup(ct_case_run *run)
 
 static void fill(ct_case_run *run)
 {
+    if (run->p[4]) run->slot[STEP].v[0] = OPTIMIZER_STEP;
     run->slot[CU_SEQLENS].v[0] = 0;
     for (int n = 0; n < sequences(run->p); n++)
         run->slot[CU_SEQLENS].v[n + 1] = run->slot[CU_SEQLENS].v[n] + lengths[run->p[0]][n];
@@ -71,14 +76,22 @@ static float dropout(const ct_case_run *run)
 
 static ct_rng_key key(const ct_case_run *run)
 {
-    return ct_rng_make(run->seed, CT_RNG_DROPOUT, 5, 7);
+    return ct_rng_make(run->seed, CT_RNG_DROPOUT, 0, 7);
+}
+
+static int bound(const int64_t *p)
+{
+    return p[6] ? (int)p[6] : longest(p);
 }
 
 static double factor(const ct_case_run *run, int64_t t, int64_t h, int64_t j)
 {
     uint64_t index = (uint64_t)(t * run->p[1] + h) * 65536 + (uint64_t)j;
     double p = (double)dropout(run);
-    return (double)ct_rng_uniform(key(run), index) >= p ? 1 / (1 - p) : 0;
+    return (double)ct_rng_uniform(ct_rng_make(run->seed, CT_RNG_DROPOUT, OPTIMIZER_STEP, 7),
+                                  index) >= p
+               ? 1 / (1 - p)
+               : 0;
 }
 
 /* Rows are (first + row) of part 0 (q), 1 (k) or 2 (v) of one head. */
@@ -173,7 +186,8 @@ static ct_status fwd(ct_case_run *run)
                                                                     .lse = s[LSE].t,
                                                                     .qkv = s[QKV].t,
                                                                     .cu_seqlens = s[CU_SEQLENS].t,
-                                                                    .max_seqlen = longest(run->p),
+                                                                    .step = s[STEP].t,
+                                                                    .max_seqlen = bound(run->p),
                                                                     .scale = (float)scale(run),
                                                                     .dropout = dropout(run),
                                                                     .key = key(run),
@@ -189,7 +203,8 @@ static ct_status bwd(ct_case_run *run)
                                                                     .lse = s[LSE].t,
                                                                     .qkv = s[QKV].t,
                                                                     .cu_seqlens = s[CU_SEQLENS].t,
-                                                                    .max_seqlen = longest(run->p),
+                                                                    .step = s[STEP].t,
+                                                                    .max_seqlen = bound(run->p),
                                                                     .scale = (float)scale(run),
                                                                     .dropout = dropout(run),
                                                                     .key = key(run),
@@ -218,6 +233,8 @@ static const ct_case cases[] = {
     {&attention, "attention_mixed_causal", {LENGTHS_MIXED, 2, 24, 0, 0, 1}},
     {&attention, "attention_mixed_dropout", {LENGTHS_MIXED, 2, 20, 5, 10, 0}},
     {&attention, "attention_mixed_causal_dropout", {LENGTHS_MIXED, 1, 128, 1, 10, 1}},
+    {&attention, "attention_small_bound_16", {LENGTHS_SMALL, 2, 8, 1, 25, 0, 16}},
+    {&attention, "attention_mixed_bound_64", {LENGTHS_MIXED, 2, 64, 39, 10, 0, 64}},
     {&attention, "attention_300", {LENGTHS_LONG, 2, 64, 0, 0, 0}},
     {&attention, "attention_300_causal_dropout", {LENGTHS_LONG, 1, 40, 0, 20, 1}},
     {&attention, "attention_16x14", {LENGTHS_CAPTIONS, 12, 64, 0, 0, 0}},

@@ -11,11 +11,15 @@ static const ct_case cases[] = {
     {&ct_kind_linear, "linear_relu", {9, 16, 16, 1, CT_ACT_RELU, 1}},
     {&ct_kind_linear, "linear_gelu", {13, 32, 67, 1, CT_ACT_GELU, 1}},
     {&ct_kind_linear, "linear_gelu_no_bias", {13, 32, 16, 0, CT_ACT_GELU, 1}},
+    {&ct_kind_linear, "linear_gelu_tanh", {13, 32, 67, 1, CT_ACT_GELU_TANH, 1}},
+    {&ct_kind_linear, "linear_gelu_tanh_no_dx", {9, 40, 24, 1, CT_ACT_GELU_TANH, 0}},
     {&ct_kind_linear, "linear_quick_gelu", {5, 24, 33, 1, CT_ACT_QUICK_GELU, 1}},
 
     /* count, activation, alias */
     {&ct_kind_activation, "relu", {1000, CT_ACT_RELU, 0}},
     {&ct_kind_activation, "gelu", {1003, CT_ACT_GELU, 0}},
+    {&ct_kind_activation, "gelu_tanh", {1003, CT_ACT_GELU_TANH, 0}},
+    {&ct_kind_activation, "gelu_tanh_in_place", {517, CT_ACT_GELU_TANH, 1}},
     {&ct_kind_activation, "quick_gelu", {1003, CT_ACT_QUICK_GELU, 0}},
     {&ct_kind_activation, "gelu_in_place", {10007, CT_ACT_GELU, 1}},
     {&ct_kind_activation, "activation_none", {37, CT_ACT_NONE, 0}},

@@ -1,5 +1,5 @@
 /* Cases of the contrastive loss: p = batch, width, same_image, factor of the similarities, how the
- * batch is filled, photos. */
+ * batch is filled, photos, loss scale (0: none). */
 #include <math.h>
 
 #include "case.h"
@@ -10,7 +10,7 @@ enum {
     FILL_MATCHED /* texts near their images, as late in training */
 };
 
-enum { IMAGE, TEXT, LOGIT_SCALE, PHOTO_IDS, LOSS, ROW_LSE, COL_LSE };
+enum { IMAGE, TEXT, LOGIT_SCALE, PHOTO_IDS, LOSS, ROW_LSE, COL_LSE, LOSS_SCALE };
 
 static void setup(ct_case_run *run)
 {
@@ -19,14 +19,18 @@ static void setup(ct_case_run *run)
     const int64_t *scalar = (const int64_t[]){1, 0};
     /* A similarity sums over the width; log-sum-exps and gradients sum those over the batch. */
     const double terms = (double)(width + count);
-    ct_case_slot(run, IMAGE, "image", CT_SLOT_INPUT, CT_F32, matrix, false)->grad_terms = terms;
-    ct_case_slot(run, TEXT, "text", CT_SLOT_INPUT, CT_F32, matrix, false)->grad_terms = terms;
+    ct_case_slot(run, IMAGE, "image", CT_SLOT_INPUT, CT_CASE_COMPUTE, matrix, false)->grad_terms =
+        terms;
+    ct_case_slot(run, TEXT, "text", CT_SLOT_INPUT, CT_CASE_COMPUTE, matrix, false)->grad_terms =
+        terms;
     ct_case_slot(run, LOGIT_SCALE, "logit_scale", CT_SLOT_PARAM, CT_F32, scalar, false)
         ->grad_terms = terms;
     ct_case_slot(run, PHOTO_IDS, "photo_ids", CT_SLOT_CONST, CT_I32, list, false);
     ct_case_slot(run, LOSS, "loss", CT_SLOT_OUTPUT, CT_F32, scalar, false)->terms = terms;
     ct_case_slot(run, ROW_LSE, "row_lse", CT_SLOT_SAVED, CT_F32, list, false)->terms = terms;
     ct_case_slot(run, COL_LSE, "col_lse", CT_SLOT_SAVED, CT_F32, list, false)->terms = terms;
+    ct_case_slot(run, LOSS_SCALE, "loss_scale", CT_SLOT_CONST, CT_F32, (const int64_t[]){2, 0},
+                 !run->p[6]);
 }
 
 static void normalize(double *x, int64_t width)
@@ -44,6 +48,7 @@ static void set_magnitudes(ct_case_run *run)
 {
     double factor = (double)run->p[3];
     double mass = 2 * factor / ((double)run->p[0] * sqrt((double)run->p[1]));
+    if (run->p[6]) mass *= (double)run->p[6];
     run->slot[LOSS].magnitude = factor;
     run->slot[IMAGE].grad_magnitude = run->p[4] == FILL_EQUAL ? factor * mass : mass;
     run->slot[TEXT].grad_magnitude = run->slot[IMAGE].grad_magnitude;
@@ -64,7 +69,9 @@ static void fill(ct_case_run *run)
     }
     run->slot[LOGIT_SCALE].v[0] = log((double)run->p[3]);
     set_magnitudes(run);
-    run->slot[LOSS].g[0] = 1; /* the operation's backward is that of the loss itself */
+    /* The operation's backward is that of the loss itself, or of loss_scale[0] times it. */
+    run->slot[LOSS].g[0] = run->p[6] ? (double)run->p[6] : 1;
+    if (run->p[6]) run->slot[LOSS_SCALE].v[0] = run->slot[LOSS].g[0];
 }
 
 static double similarity(const ct_case_run *run, int64_t i, int64_t j)
@@ -176,6 +183,7 @@ static ct_status bwd(ct_case_run *run)
                                                         .photo_ids = s[PHOTO_IDS].t,
                                                         .row_lse = s[ROW_LSE].t,
                                                         .col_lse = s[COL_LSE].t,
+                                                        .loss_scale = s[LOSS_SCALE].t,
                                                         .same_image = (ct_same_image)run->p[2]});
 }
 
@@ -199,6 +207,8 @@ static const ct_case cases[] = {
     {&clip_loss, "clip_loss_7_share", {7, 5, SHARE, 14, FILL_RANDOM, 3}},
     {&clip_loss, "clip_loss_7_negative", {7, 5, NEGATIVE, 14, FILL_RANDOM, 3}},
     {&clip_loss, "clip_loss_5_one_photo_share", {5, 4, SHARE, 14, FILL_RANDOM, 1}},
+    {&clip_loss, "clip_loss_6_loss_scale", {6, 5, SHARE, 14, FILL_RANDOM, 4, 1024}},
+    {&clip_loss, "clip_loss_140_loss_scale", {140, 24, MASK, 14, FILL_MATCHED, 90, 256}},
     {&clip_loss, "clip_loss_2_scale_1", {2, 3, MASK, 1, FILL_RANDOM, 2}},
     {&clip_loss, "clip_loss_200_mask", {200, 17, MASK, 14, FILL_RANDOM, 90}},
     {&clip_loss, "clip_loss_301_share", {301, 32, SHARE, 14, FILL_MATCHED, 77}},

@@ -22,12 +22,12 @@ static void layernorm_setup(ct_case_run *run)
     const int64_t *matrix = (const int64_t[]){rows, width, 0}, *row = (const int64_t[]){width, 0};
     const int64_t *column = (const int64_t[]){rows, 0};
     bool residual = run->p[3] & LN_RESIDUAL, skip = run->p[3] & LN_SKIP;
-    ct_case_slot(run, LN_X, "x", CT_SLOT_INPUT, CT_F32, matrix, false);
-    ct_case_slot(run, LN_RES, "residual", CT_SLOT_INPUT, CT_F32, matrix, !residual);
+    ct_case_slot(run, LN_X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE, matrix, false);
+    ct_case_slot(run, LN_RES, "residual", CT_SLOT_INPUT, CT_CASE_COMPUTE, matrix, !residual);
     ct_case_slot(run, LN_GAMMA, "gamma", CT_SLOT_PARAM, CT_F32, row, false);
     ct_case_slot(run, LN_BETA, "beta", CT_SLOT_PARAM, CT_F32, row, false);
-    ct_case_slot(run, LN_Y, "y", CT_SLOT_OUTPUT, CT_F32, matrix, false);
-    ct_case_slot(run, LN_SUM, "sum", skip ? CT_SLOT_OUTPUT : CT_SLOT_SAVED, CT_F32, matrix,
+    ct_case_slot(run, LN_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, matrix, false);
+    ct_case_slot(run, LN_SUM, "sum", skip ? CT_SLOT_OUTPUT : CT_SLOT_SAVED, CT_CASE_COMPUTE, matrix,
                  !residual);
     ct_case_slot(run, LN_MEAN, "mean", CT_SLOT_SAVED, CT_F32, column, false);
     ct_case_slot(run, LN_RSTD, "rstd", CT_SLOT_SAVED, CT_F32, column, false);
@@ -52,7 +52,7 @@ static void layernorm_ref_fwd(ct_case_run *run)
         double mean = 0, variance = 0;
         for (int64_t k = i * width; k < (i + 1) * width; k++) {
             double x = s[LN_X].v[k] + (s[LN_RES].count ? s[LN_RES].v[k] : 0);
-            if (s[LN_SUM].count) s[LN_SUM].v[k] = x;
+            if (s[LN_SUM].count) x = s[LN_SUM].v[k] = ct_case_stored(run, &s[LN_SUM], x);
             s[LN_Y].v[k] = x;
             mean += x / (double)width;
         }
@@ -100,10 +100,9 @@ static void layernorm_ref_bwd(ct_case_run *run)
         sqrt(square / (double)(rows * width));
 }
 
-/* Dropout of nothing. */
 static ct_status copy(ct_case_run *run, ct_tensor to, ct_tensor from)
 {
-    return ct_op_dropout(&run->exec, &(ct_dropout_args){.y = to, .x = from});
+    return ct_op_cast(&run->exec, &(ct_cast_args){.y = to, .x = from});
 }
 
 static ct_status layernorm_fwd(ct_case_run *run)
@@ -159,9 +158,9 @@ enum { ADD_A, ADD_B, ADD_Y };
 static void add_setup(ct_case_run *run)
 {
     const int64_t *dims = (const int64_t[]){run->p[0], 0};
-    ct_case_slot(run, ADD_A, "a", CT_SLOT_CONST, CT_F32, dims, false);
-    ct_case_slot(run, ADD_B, "b", CT_SLOT_CONST, CT_F32, dims, false);
-    ct_slot *y = ct_case_slot(run, ADD_Y, "y", CT_SLOT_OUTPUT, CT_F32, dims, false);
+    ct_case_slot(run, ADD_A, "a", CT_SLOT_CONST, CT_CASE_COMPUTE, dims, false);
+    ct_case_slot(run, ADD_B, "b", CT_SLOT_CONST, CT_CASE_COMPUTE, dims, false);
+    ct_slot *y = ct_case_slot(run, ADD_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, dims, false);
     if (run->p[1]) y->value_in = &run->slot[run->p[1] == 1 ? ADD_A : ADD_B];
 }
 
@@ -189,21 +188,29 @@ static const ct_kind add = {"add", add_setup, NULL, add_ref_fwd,
 /* ---- dropout: p = count, per cent dropped, in place ---------------------------------------------
  */
 
-enum { DROP_X, DROP_Y };
+enum { DROP_X, DROP_Y, DROP_STEP };
+
+enum { DROPOUT_STEP = 3 }; /* of the optimiser */
 
 static void dropout_setup(ct_case_run *run)
 {
     const int64_t *dims = (const int64_t[]){run->p[0], 0};
-    ct_case_slot(run, DROP_X, "x", CT_SLOT_INPUT, CT_F32, dims, false);
-    ct_case_slot(run, DROP_Y, "y", CT_SLOT_OUTPUT, CT_F32, dims, false);
+    ct_case_slot(run, DROP_X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE, dims, false);
+    ct_case_slot(run, DROP_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, dims, false);
+    ct_case_slot(run, DROP_STEP, "step", CT_SLOT_CONST, CT_I32, (const int64_t[]){1, 0}, false);
     if (!run->p[2]) return;
     run->slot[DROP_Y].value_in = &run->slot[DROP_X];
     run->slot[DROP_X].gradient_in = &run->slot[DROP_Y];
 }
 
+static void dropout_fill(ct_case_run *run)
+{
+    run->slot[DROP_STEP].v[0] = DROPOUT_STEP;
+}
+
 static ct_rng_key dropout_key(const ct_case_run *run)
 {
-    return ct_rng_make(run->seed, CT_RNG_DROPOUT, 3, 0xFFFFFFFF);
+    return ct_rng_make(run->seed, CT_RNG_DROPOUT, 0, 0xFFFFFFFF);
 }
 
 static float dropout_p(const ct_case_run *run)
@@ -214,8 +221,10 @@ static float dropout_p(const ct_case_run *run)
 static void dropout_reference(const ct_case_run *run, double *y, const double *x)
 {
     double p = (double)dropout_p(run);
+    const ct_rng_key key =
+        ct_rng_make(run->seed, CT_RNG_DROPOUT, DROPOUT_STEP, 0xFFFFFFFF); /* of that step */
     for (int64_t i = 0; i < run->p[0]; i++) {
-        bool kept = (double)ct_rng_uniform(dropout_key(run), (uint64_t)i) >= p;
+        bool kept = (double)ct_rng_uniform(key, (uint64_t)i) >= p;
         y[i] = kept ? x[i] / (1 - p) : 0;
     }
 }
@@ -232,20 +241,22 @@ static void dropout_ref_bwd(ct_case_run *run)
 
 static ct_status dropout_fwd(ct_case_run *run)
 {
-    ct_dropout_args args = {run->slot[DROP_Y].t, run->slot[DROP_X].t, dropout_key(run),
+    const ct_slot *s = run->slot;
+    ct_dropout_args args = {s[DROP_Y].t, s[DROP_X].t, s[DROP_STEP].t, dropout_key(run),
                             dropout_p(run)};
     return ct_op_dropout(&run->exec, &args);
 }
 
 static ct_status dropout_bwd(ct_case_run *run)
 {
-    ct_dropout_args args = {run->slot[DROP_X].d, run->slot[DROP_Y].d, dropout_key(run),
+    const ct_slot *s = run->slot;
+    ct_dropout_args args = {s[DROP_X].d, s[DROP_Y].d, s[DROP_STEP].t, dropout_key(run),
                             dropout_p(run)};
     return ct_op_dropout(&run->exec, &args);
 }
 
-static const ct_kind dropout = {"dropout",       dropout_setup, NULL,        dropout_ref_fwd,
-                                dropout_ref_bwd, dropout_fwd,   dropout_bwd, one_flop_each};
+static const ct_kind dropout = {"dropout",       dropout_setup, dropout_fill, dropout_ref_fwd,
+                                dropout_ref_bwd, dropout_fwd,   dropout_bwd,  one_flop_each};
 
 /* ---- l2norm: p = rows, width, eps in thousandths (0: 1e-12), dx over dy
  * -------------------------- */
@@ -255,9 +266,10 @@ enum { L2_X, L2_Y, L2_INV };
 static void l2norm_setup(ct_case_run *run)
 {
     const int64_t *matrix = (const int64_t[]){run->p[0], run->p[1], 0};
-    ct_case_slot(run, L2_X, "x", CT_SLOT_INPUT, CT_F32, matrix, false)->grad_terms =
+    ct_case_slot(run, L2_X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE, matrix, false)->grad_terms =
         (double)run->p[1];
-    ct_case_slot(run, L2_Y, "y", CT_SLOT_OUTPUT, CT_F32, matrix, false)->terms = (double)run->p[1];
+    ct_case_slot(run, L2_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, matrix, false)->terms =
+        (double)run->p[1];
     ct_case_slot(run, L2_INV, "inv_norm", CT_SLOT_SAVED, CT_F32, (const int64_t[]){run->p[0], 0},
                  false)
         ->terms = (double)run->p[1];

@@ -12,14 +12,14 @@ static void embedding_setup(ct_case_run *run)
     const int64_t *list = (const int64_t[]){tokens, 0};
     ct_case_slot(run, EMB_IDS, "ids", CT_SLOT_CONST, CT_I32, list, false);
     ct_case_slot(run, EMB_POSITIONS, "positions", CT_SLOT_CONST, CT_I32, list, false);
-    ct_case_slot(run, EMB_WORD, "word", CT_SLOT_PARAM, CT_F32,
+    ct_case_slot(run, EMB_WORD, "word", CT_SLOT_PARAM, CT_CASE_COMPUTE,
                  (const int64_t[]){run->p[1], width, 0}, false);
-    ct_case_slot(run, EMB_POSITION, "position", CT_SLOT_PARAM, CT_F32,
+    ct_case_slot(run, EMB_POSITION, "position", CT_SLOT_PARAM, CT_CASE_COMPUTE,
                  (const int64_t[]){run->p[2], width, 0}, false);
-    ct_case_slot(run, EMB_TYPE, "type", CT_SLOT_PARAM, CT_F32,
+    ct_case_slot(run, EMB_TYPE, "type", CT_SLOT_PARAM, CT_CASE_COMPUTE,
                  (const int64_t[]){types ? types : 1, width, 0}, !types);
-    ct_case_slot(run, EMB_Y, "y", CT_SLOT_OUTPUT, CT_F32, (const int64_t[]){tokens, width, 0},
-                 false)
+    ct_case_slot(run, EMB_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE,
+                 (const int64_t[]){tokens, width, 0}, false)
         ->terms = 3;
     for (int s = EMB_WORD; s <= EMB_TYPE; s++) run->slot[s].grad_terms = (double)tokens;
 }
@@ -98,12 +98,12 @@ enum { GATHER_X, GATHER_INDEX, GATHER_Y };
 static void gather_setup(ct_case_run *run)
 {
     int64_t width = run->p[1];
-    ct_case_slot(run, GATHER_X, "x", CT_SLOT_INPUT, CT_F32, (const int64_t[]){run->p[0], width, 0},
-                 false);
+    ct_case_slot(run, GATHER_X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE,
+                 (const int64_t[]){run->p[0], width, 0}, false);
     ct_case_slot(run, GATHER_INDEX, "index", CT_SLOT_CONST, CT_I32, (const int64_t[]){run->p[2], 0},
                  false);
-    ct_case_slot(run, GATHER_Y, "y", CT_SLOT_OUTPUT, CT_F32, (const int64_t[]){run->p[2], width, 0},
-                 false);
+    ct_case_slot(run, GATHER_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE,
+                 (const int64_t[]){run->p[2], width, 0}, false);
 }
 
 /* Distinct, not in order: multiples of a number without common factor, modulo the rows. */

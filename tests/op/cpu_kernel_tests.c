@@ -141,11 +141,13 @@ static void run_attention(ct_device *device, float *qkv, float *d_o, int32_t *cu
                           float *results, int tokens)
 {
     enum { HEADS = 3, DEPTH = 20 };
+    int32_t step = 0;
     float *o = results, *lse = o + tokens * HEADS * DEPTH, *dqkv = lse + tokens * HEADS;
     ct_attention_fwd_args fwd = {.o = ct_tensor3(o, CT_F32, tokens, HEADS, DEPTH),
                                  .lse = ct_tensor2(lse, CT_F32, tokens, HEADS),
                                  .qkv = ct_tensor4(qkv, CT_F32, tokens, 3, HEADS, DEPTH),
                                  .cu_seqlens = ct_tensor1(cu_seqlens, CT_I32, 4),
+                                 .step = ct_tensor1(&step, CT_I32, 1),
                                  .max_seqlen = 50,
                                  .scale = 0.3f,
                                  .dropout = 0.1f,
@@ -156,6 +158,7 @@ static void run_attention(ct_device *device, float *qkv, float *d_o, int32_t *cu
                                  .lse = fwd.lse,
                                  .qkv = fwd.qkv,
                                  .cu_seqlens = fwd.cu_seqlens,
+                                 .step = fwd.step,
                                  .max_seqlen = 50,
                                  .scale = 0.3f,
                                  .dropout = 0.1f,
@@ -213,7 +216,10 @@ static void norm_of(ct_device *device, float *grad, int64_t count, float max_nor
 {
     ct_tensor t = ct_tensor1(grad, CT_F32, count);
     ct_optimizer_segment segment = {.value = t, .grad = t, .exp_avg = t, .exp_avg_sq = t};
-    ct_grad_norm_args args = {ct_tensor1(stats, CT_F32, 3), &segment, 1, max_norm};
+    ct_grad_norm_args args = {.stats = ct_tensor1(stats, CT_F32, 3),
+                              .segments = &segment,
+                              .segment_count = 1,
+                              .max_norm = max_norm};
     assert_ok(device->backend->grad_norm(device, &args));
 }
 
@@ -336,8 +342,16 @@ static void test_loss_memory(void **state)
         ct_tensor list = ct_tensor1(NULL, CT_F32, count);
         ct_clip_loss_fwd_args fwd = {one,    list, list, matrix,
                                      matrix, one,  list, CT_SAME_IMAGE_MASK};
-        ct_clip_loss_bwd_args bwd = {matrix, matrix, one,  matrix, matrix,
-                                     one,    list,   list, list,   CT_SAME_IMAGE_MASK};
+        ct_clip_loss_bwd_args bwd = {.dimage = matrix,
+                                     .dtext = matrix,
+                                     .dlogit_scale = one,
+                                     .image = matrix,
+                                     .text = matrix,
+                                     .logit_scale = one,
+                                     .photo_ids = list,
+                                     .row_lse = list,
+                                     .col_lse = list,
+                                     .same_image = CT_SAME_IMAGE_MASK};
         assert_ok(device->backend->prepare(device, CT_OP_clip_loss_fwd, &fwd));
         assert_ok(device->backend->prepare(device, CT_OP_clip_loss_bwd, &bwd));
         bytes[i] = device->workspace_bytes;

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "allocations.h"
+#include "base/half.h"
 #include "checks.h"
 
 /* A case on a device, next to its two references: R0 of unrounded, R1 of rounded numbers. */
@@ -72,6 +73,8 @@ static void put(device_run *run, const ct_tensor *t, const double *x)
     for (int64_t i = 0; x && i < ct_tensor_count(t); i++) {
         if (t->dtype == CT_U8) ((uint8_t *)host)[i] = (uint8_t)x[i];
         else if (t->dtype == CT_I32) ((int32_t *)host)[i] = (int32_t)x[i];
+        else if (t->dtype == CT_BF16) ((uint16_t *)host)[i] = ct_bf16_from_f32((float)x[i]);
+        else if (t->dtype == CT_F16) ((uint16_t *)host)[i] = ct_f16_from_f32((float)x[i]);
         else ((float *)host)[i] = (float)x[i];
     }
     ok(run, run->device->backend->upload(run->device, t->data, host, bytes), "upload");
@@ -181,12 +184,22 @@ static void check_inputs_kept(device_run *run, double *const *inputs)
 /* Results lie one behind the other, so that they need not be aligned. */
 static double read_number(const char *from, ct_dtype dtype, int64_t i)
 {
-    if (dtype == CT_U8) return ((const uint8_t *)from)[i];
     float f;
     int32_t whole;
-    memcpy(&f, from + i * 4, sizeof f);
-    memcpy(&whole, from + i * 4, sizeof whole);
-    return dtype == CT_I32 ? (double)whole : (double)f;
+    uint16_t half;
+    switch (dtype) {
+    case CT_U8:
+        return ((const uint8_t *)from)[i];
+    case CT_I32:
+        memcpy(&whole, from + i * 4, sizeof whole);
+        return (double)whole;
+    case CT_F32:
+        memcpy(&f, from + i * 4, sizeof f);
+        return (double)f;
+    default:
+        memcpy(&half, from + i * 2, sizeof half);
+        return (double)(dtype == CT_BF16 ? ct_bf16_to_f32(half) : ct_f16_to_f32(half));
+    }
 }
 
 /* Squares' sums and maxima over a tensor, of R0, R1 - R0 and D - R0. */
@@ -196,12 +209,13 @@ typedef struct deviation {
     int64_t worst;
 } deviation;
 
-static void compare_integers(const device_run *run, int s, const char *device)
+/* NaN equals NaN. */
+static void compare_exactly(const device_run *run, int s, const char *device)
 {
     const ct_slot *slot = &run->r1->slot[s];
     for (int64_t i = 0; i < slot->count; i++) {
         double d = read_number(device, slot->t.dtype, i);
-        if (d != slot->v[i])
+        if (d != slot->v[i] && !(isnan(d) && isnan(slot->v[i])))
             fail_msg("%s: %s[%lld] is %g, not %g", run->r1->c->name, slot->name, (long long)i, d,
                      slot->v[i]);
     }
@@ -235,12 +249,16 @@ static void compare_floats(const device_run *run, int s, bool gradient, const ch
     const ct_slot *s0 = &run->r0->slot[s], *s1 = &run->r1->slot[s];
     const double *r0 = gradient ? s0->g : s0->v, *r1 = gradient ? s1->g : s1->v;
     const bool added = gradient && s0->role == CT_SLOT_PARAM;
+    const ct_dtype dtype = gradient ? s1->d.dtype : s1->t.dtype;
     deviation e = {0};
     for (int64_t i = 0; i < s0->count; i++) {
         double start = added ? (double)ct_case_start(run->r1, s, i) : 0;
         double exact = start + r0[i];
-        double rounding = fabs((double)(float)(start + r1[i]) - exact);
-        double error = fabs(read_number(device, CT_F32, i) - exact);
+        double rounding = fabs(ct_case_round(dtype, start + r1[i]) - exact);
+        double error = fabs(read_number(device, dtype, i) - exact);
+        if (isfinite(exact) && !isfinite(rounding))
+            fail_msg("%s: %s[%lld] = %g is more than %s holds", run->r1->c->name, s0->name,
+                     (long long)i, exact, ct_dtype_name(dtype));
         e.reference_square += exact * exact;
         e.rounding_square += rounding * rounding;
         e.device_square += error * error;
@@ -252,7 +270,7 @@ static void compare_floats(const device_run *run, int s, bool gradient, const ch
         }
     }
     const double start = added ? (double)ct_case_start(run->r1, s, e.worst) : 0;
-    check_limit(run, s, gradient, &e, read_number(device, CT_F32, e.worst), start + r0[e.worst]);
+    check_limit(run, s, gradient, &e, read_number(device, dtype, e.worst), start + r0[e.worst]);
 }
 
 static void compare_results(const device_run *run)
@@ -262,9 +280,10 @@ static void compare_results(const device_run *run)
         for (int s = 0; s < run->r1->slots; s++) {
             const ct_slot *slot = &run->r1->slot[s];
             if (!is_result(slot, gradient)) continue;
-            if (slot->t.dtype == CT_F32) compare_floats(run, s, gradient, from);
-            else compare_integers(run, s, from);
-            from += ct_tensor_bytes(&slot->t);
+            if (ct_case_is_float(slot->t.dtype) && !slot->exact)
+                compare_floats(run, s, gradient, from);
+            else compare_exactly(run, s, from);
+            from += ct_tensor_bytes(gradient ? &slot->d : &slot->t);
         }
     }
 }
@@ -305,6 +324,7 @@ static void prepare(device_run *run)
 static void check_allocates_nothing(device_run *run, double *const *inputs)
 {
     const ct_kind *kind = run->r1->c->kind;
+    if (!ct_own_allocations) return; /* this executable does not count */
     put_values(run, inputs);
     put_gradients(run);
     const long before = ct_own_allocations();
@@ -321,8 +341,9 @@ void ct_check_device_runs(ct_case_run *r0, ct_case_run *r1, ct_device *device)
 {
     double *inputs[CT_CASE_SLOTS];
     save_inputs(r1, inputs);
-    ct_case_reference(r0, false);
     ct_case_reference(r1, true);
+    r0->decisions = r1;
+    ct_case_reference(r0, false);
     device_run run = {.r0 = r0, .r1 = r1, .device = device};
     prepare(&run);
     allocate(&run);
@@ -340,8 +361,8 @@ void ct_check_device_runs(ct_case_run *r0, ct_case_run *r1, ct_device *device)
 void ct_check_device(const ct_case *c, ct_device *device, uint64_t seed)
 {
     ct_case_run r0, r1;
-    ct_case_begin(&r0, c, seed);
-    ct_case_begin(&r1, c, seed);
+    ct_case_begin(&r0, c, seed, device->compute_dtype);
+    ct_case_begin(&r1, c, seed, device->compute_dtype);
     ct_case_round_inputs(&r1);
     ct_check_device_runs(&r0, &r1, device);
     ct_case_end(&r0);

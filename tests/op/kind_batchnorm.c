@@ -17,11 +17,11 @@ static void slots(ct_case_run *run, ct_slot_role input, ct_slot_role parameter)
 {
     const int64_t *p = run->p;
     const int64_t image[] = {p[P_N], p[P_H], p[P_W], p[P_C], 0}, channels[] = {p[P_C], 0};
-    ct_case_slot(run, X, "x", input, CT_F32, image, false);
-    ct_case_slot(run, RESIDUAL, "residual", input, CT_F32, image, !p[P_RESIDUAL]);
+    ct_case_slot(run, X, "x", input, CT_CASE_COMPUTE, image, false);
+    ct_case_slot(run, RESIDUAL, "residual", input, CT_CASE_COMPUTE, image, !p[P_RESIDUAL]);
     ct_case_slot(run, GAMMA, "gamma", parameter, CT_F32, channels, false);
     ct_case_slot(run, BETA, "beta", parameter, CT_F32, channels, false);
-    ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_F32, image, false);
+    ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, image, false);
 }
 
 static void train_setup(ct_case_run *run)
@@ -84,11 +84,12 @@ static void train_ref_bwd(ct_case_run *run)
 {
     const int64_t rows = rows_of(run->p), channels = run->p[P_C];
     const ct_slot *slot = run->slot;
+    const double *y = run->decisions->slot[Y].v;
     for (int64_t c = 0; c < channels; c++) {
         double sum = 0, product = 0;
         for (int pass = 0; pass < 2; pass++) {
             for (int64_t i = c; i < rows * channels; i += channels) {
-                double g = run->p[P_RELU] && slot[Y].v[i] <= 0 ? 0 : slot[Y].g[i];
+                double g = run->p[P_RELU] && y[i] <= 0 ? 0 : slot[Y].g[i];
                 double xhat = (slot[X].v[i] - slot[MEAN].v[c]) * slot[RSTD].v[c];
                 if (pass == 0) {
                     sum += g;

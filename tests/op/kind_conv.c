@@ -12,13 +12,13 @@ static void conv_setup(ct_case_run *run)
 {
     const int64_t *p = run->p;
     const int64_t ho = out_size(p[P_H], p[P_KH], p), wo = out_size(p[P_W], p[P_KW], p);
-    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_F32,
+    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_N], p[P_H], p[P_W], p[P_CI], 0}, false);
-    ct_slot *w = ct_case_slot(run, W, "w", CT_SLOT_PARAM, CT_F32,
+    ct_slot *w = ct_case_slot(run, W, "w", CT_SLOT_PARAM, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_CO], p[P_KH], p[P_KW], p[P_CI], 0}, false);
     ct_slot *bias = ct_case_slot(run, BIAS, "bias", CT_SLOT_PARAM, CT_F32,
                                  (const int64_t[]){p[P_CO], 0}, !p[P_BIAS]);
-    ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_F32,
+    ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_N], ho, wo, p[P_CO], 0}, false);
     y->terms = (double)(p[P_KH] * p[P_KW] * p[P_CI] + 1);
     x->grad_terms = (double)(p[P_KH] * p[P_KW] * p[P_CO]);

@@ -10,7 +10,7 @@ static void setup(ct_case_run *run)
 {
     const int64_t *p = run->p, dims[] = {p[P_N], p[P_H], p[P_W], 3, 0};
     ct_case_slot(run, X, "x", CT_SLOT_CONST, CT_U8, dims, false);
-    ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_F32, dims, false);
+    ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, dims, false);
 }
 
 static void fill(ct_case_run *run)

@@ -3,6 +3,11 @@
 #include "kinds.h"
 #include "reference_activation.h"
 
+static double gelu_tanh_argument(double x)
+{
+    return sqrt(M_2_PI) * (x + 0.044715 * x * x * x);
+}
+
 double ct_reference_activation(double x, ct_activation act)
 {
     switch (act) {
@@ -10,6 +15,8 @@ double ct_reference_activation(double x, ct_activation act)
         return x > 0 ? x : 0;
     case CT_ACT_GELU:
         return x / 2 * erfc(-x * M_SQRT1_2);
+    case CT_ACT_GELU_TANH:
+        return x / 2 * (1 + tanh(gelu_tanh_argument(x)));
     case CT_ACT_QUICK_GELU:
         return x / (1 + exp(-1.702 * x));
     default:
@@ -19,12 +26,15 @@ double ct_reference_activation(double x, ct_activation act)
 
 double ct_reference_activation_derivative(double x, ct_activation act)
 {
-    const double sigmoid = 1 / (1 + exp(-1.702 * x));
+    const double sigmoid = 1 / (1 + exp(-1.702 * x)), tangent = tanh(gelu_tanh_argument(x));
     switch (act) {
     case CT_ACT_RELU:
         return x > 0;
     case CT_ACT_GELU:
         return erfc(-x * M_SQRT1_2) / 2 + x * exp(-x * x / 2) * M_2_SQRTPI * M_SQRT1_2 / 2;
+    case CT_ACT_GELU_TANH:
+        return (1 + tangent) / 2 +
+               x / 2 * (1 - tangent * tangent) * sqrt(M_2_PI) * (1 + 3 * 0.044715 * x * x);
     case CT_ACT_QUICK_GELU:
         return sigmoid * (1 + 1.702 * x * (1 - sigmoid));
     default:
@@ -40,14 +50,15 @@ enum { X, W, BIAS, Y, PREACT };
 static void linear_setup(ct_case_run *run)
 {
     const int64_t *p = run->p, out[] = {p[P_M], p[P_N], 0};
-    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_F32,
+    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_M], p[P_K], 0}, false);
-    ct_slot *w = ct_case_slot(run, W, "w", CT_SLOT_PARAM, CT_F32,
+    ct_slot *w = ct_case_slot(run, W, "w", CT_SLOT_PARAM, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_N], p[P_K], 0}, false);
     ct_slot *bias = ct_case_slot(run, BIAS, "bias", CT_SLOT_PARAM, CT_F32,
                                  (const int64_t[]){p[P_N], 0}, !p[P_BIAS]);
-    ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_F32, out, false);
-    ct_slot *preact = ct_case_slot(run, PREACT, "preact", CT_SLOT_SAVED, CT_F32, out, !p[P_ACT]);
+    ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, out, false);
+    ct_slot *preact =
+        ct_case_slot(run, PREACT, "preact", CT_SLOT_SAVED, CT_CASE_COMPUTE, out, !p[P_ACT]);
     y->terms = preact->terms = (double)(p[P_K] + 1);
     x->grad_terms = (double)p[P_N];
     w->grad_terms = bias->grad_terms = (double)p[P_M];
@@ -67,9 +78,17 @@ static void linear_ref_fwd(ct_case_run *run)
         double sum = run->p[P_BIAS] ? run->slot[BIAS].v[i % n] : 0;
         for (int64_t j = 0; j < k; j++)
             sum += run->slot[X].v[i / n * k + j] * run->slot[W].v[i % n * k + j];
-        if (run->p[P_ACT]) run->slot[PREACT].v[i] = sum;
+        if (run->p[P_ACT])
+            sum = run->slot[PREACT].v[i] = ct_case_stored(run, &run->slot[PREACT], sum);
         run->slot[Y].v[i] = ct_reference_activation(sum, (ct_activation)run->p[P_ACT]);
     }
+}
+
+static double slope(const ct_case_run *run, int64_t i)
+{
+    const ct_activation act = (ct_activation)run->p[P_ACT];
+    if (act == CT_ACT_RELU) run = run->decisions;
+    return ct_reference_activation_derivative(run->slot[PREACT].v[i], act);
 }
 
 static void linear_ref_bwd(ct_case_run *run)
@@ -80,9 +99,7 @@ static void linear_ref_bwd(ct_case_run *run)
         for (int64_t i = 0; i < slot[s].count; i++) slot[s].g[i] = 0;
     for (int64_t i = 0; i < slot[Y].count; i++) {
         double g = slot[Y].g[i];
-        if (run->p[P_ACT])
-            g *=
-                ct_reference_activation_derivative(slot[PREACT].v[i], (ct_activation)run->p[P_ACT]);
+        if (run->p[P_ACT]) g = ct_case_stored(run, &slot[Y], g * slope(run, i));
         if (run->p[P_BIAS]) slot[BIAS].g[i % n] += g;
         for (int64_t j = 0; j < k; j++) {
             slot[X].g[i / n * k + j] += g * slot[W].v[i % n * k + j];
@@ -140,8 +157,8 @@ enum { A_X, A_Y };
 static void activation_setup(ct_case_run *run)
 {
     const int64_t dims[] = {run->p[A_COUNT], 0};
-    ct_slot *x = ct_case_slot(run, A_X, "x", CT_SLOT_INPUT, CT_F32, dims, false);
-    ct_slot *y = ct_case_slot(run, A_Y, "y", CT_SLOT_OUTPUT, CT_F32, dims, false);
+    ct_slot *x = ct_case_slot(run, A_X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE, dims, false);
+    ct_slot *y = ct_case_slot(run, A_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, dims, false);
     if (run->p[A_ALIAS]) {
         y->value_in = x;
         x->gradient_in = y;

@@ -16,8 +16,8 @@ static void max_setup(ct_case_run *run)
 {
     const int64_t *p = run->p, in[] = {p[P_N], p[P_H], p[P_W], p[P_C], 0};
     const int64_t out[] = {p[P_N], out_size(p[P_H], p), out_size(p[P_W], p), p[P_C], 0};
-    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_F32, in, false);
-    ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_F32, out, false);
+    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE, in, false);
+    ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, out, false);
     ct_case_slot(run, INDEX, "index", CT_SLOT_SAVED, CT_U8, out, false);
     x->grad_terms = (double)(p[P_WINDOW] * p[P_WINDOW]);
     run->kinked = p[P_EQUAL];
@@ -58,9 +58,9 @@ static void max_ref_fwd(ct_case_run *run)
 static void max_ref_bwd(ct_case_run *run)
 {
     for (int64_t i = 0; i < run->slot[X].count; i++) run->slot[X].g[i] = 0;
+    const double *winner = run->decisions->slot[INDEX].v;
     for (int64_t i = 0; i < run->slot[Y].count; i++)
-        run->slot[X].g[window_element(run->p, i, (int64_t)run->slot[INDEX].v[i])] +=
-            run->slot[Y].g[i];
+        run->slot[X].g[window_element(run->p, i, (int64_t)winner[i])] += run->slot[Y].g[i];
 }
 
 static ct_status max_fwd(ct_case_run *run)
@@ -107,9 +107,9 @@ const ct_kind ct_kind_maxpool = {
 static void average_setup(ct_case_run *run)
 {
     const int64_t *p = run->p;
-    ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_F32,
+    ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE,
                  (const int64_t[]){p[P_N], p[P_H], p[P_W], p[P_C], 0}, false);
-    ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_F32,
+    ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_N], p[P_C], 0}, false);
     y->terms = (double)(p[P_H] * p[P_W]);
 }

@@ -126,7 +126,7 @@ static void compare(const entry *e, const ct_slot *slot, double *numbers, const 
 }
 
 /* PyTorch's inputs are f32 already. To see what rounding does to the results they are moved within
- * half an ulp, as numbers that round to them. */
+ * half an ulp, as numbers that round to them (narrower types round them anyway). */
 static void unround(ct_case_run *run)
 {
     for (int s = 0; s < run->slots; s++) {
@@ -145,17 +145,18 @@ static void unround(ct_case_run *run)
 void ct_check_torch(const ct_case *c, ct_device *device, uint64_t seed)
 {
     ct_case_run reference, r0, r1;
-    ct_case_begin(&reference, c, seed);
+    ct_case_begin(&reference, c, seed, CT_F32);
     each_array(&reference, "given", take);
     ct_case_reference(&reference, false);
     each_array(&reference, "result", compare);
     ct_case_end(&reference);
 
-    ct_case_begin(&r0, c, seed);
-    ct_case_begin(&r1, c, seed);
+    ct_case_begin(&r0, c, seed, device->compute_dtype);
+    ct_case_begin(&r1, c, seed, device->compute_dtype);
     each_array(&r0, "given", take);
     each_array(&r1, "given", take);
     unround(&r0);
+    ct_case_round_inputs(&r1);
     ct_check_device_runs(&r0, &r1, device);
     ct_case_end(&r0);
     ct_case_end(&r1);

@@ -25,6 +25,8 @@ small=(configs/quickstart.yaml train.max_steps=2 train.batch_size=8 image.size=3
     data.validation=40 data.test=0 text.depth=1 train.eval_every=0 train.warmup_steps=1
     threads=2)
 train() { "$bin/clip-train" --quiet "$@"; }
+# As on a machine without a GPU, whatever this one has.
+no_gpu() { CUDA_VISIBLE_DEVICES='' "$@"; }
 
 # Command lines.
 for program in clip-train clip-eval clip-vocab; do
@@ -34,10 +36,13 @@ for program in clip-train clip-eval clip-vocab; do
     expect 2 "help" "$bin/$program"
 done
 expect 2 "stop-at: expected a whole number" train --stop-at x configs/quickstart.yaml
-expect 1 "no GPU backend" train --gpus 4 configs/quickstart.yaml "output=$work/gpu"
-expect 1 "no GPU backend" train --device cuda configs/quickstart.yaml "output=$work/gpu"
+expect 1 "--gpus 4: " no_gpu train --gpus 4 configs/quickstart.yaml "output=$work/gpu"
+expect 1 "device: cuda: .*; use device: cpu or auto" no_gpu train --device cuda \
+    configs/quickstart.yaml "output=$work/gpu"
 expect 1 "device=tpu: .*expected .*auto" train --device tpu configs/quickstart.yaml
-expect 1 "f32 only" train configs/quickstart.yaml precision=bf16 "output=$work/bf16"
+expect 1 "f32 only" train --device cpu configs/quickstart.yaml precision=bf16 "output=$work/bf16"
+expect 1 "train.stochastic_rounding: is for precision: bf16" train configs/quickstart.yaml \
+    precision=f32 train.stochastic_rounding=true "output=$work/bf16"
 
 # Configurations.
 expect 1 "missing.yaml: cannot open: No such file" train missing.yaml

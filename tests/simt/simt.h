@@ -1,11 +1,11 @@
-/* The SIMT device: CUDA's execution model on the host's processor, to run kernels/*.cu and cuda/*.c
+/* The SIMT device: CUDA's execution model on the host's processor, to run the files of kernels/ and cuda/
  * without a GPU and to see faults that a GPU would hide. This header is what its parts share.
  *
- *   kernels/*.cu ── compiled as C++ with device.h ──► engine: blocks, fibers, warps, shared memory,
+ *   kernels/     ── compiled as C++ with device.h ──► engine: blocks, fibers, warps, shared memory,
  *        │                                             mma, and the checker of every access
  *        │ ctk::launch                                      ▲ run_grid
  *        ▼                                                  │
- *   runtime: streams, events, graphs (deferred), memory, failure injection ◄── cuda/*.c calls
+ *   runtime: streams, events, graphs (deferred), memory, failure injection ◄── calls of cuda/
  *        ▲                                                                     cuda*(), cublasLt*(),
  *        └── products (cuBLASLt's subset), convolutions (cuDNN's subset) ◄──── cudnnBackend*()
  *

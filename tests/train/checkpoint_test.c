@@ -143,6 +143,30 @@ static void test_checkpoint_round_trip(void **state)
     assert_memory_equal(before, after, sizeof before);
     assert_ok(ct_param_download(f->params, f->filter, &f->filter->exp_avg_sq, after));
     assert_memory_equal(before, after, sizeof before);
+
+    /* A parameter that is optional keeps what it has, any other is missed. */
+    ct_params *wider;
+    ct_param more = {.name = "loss_scale",
+                     .value = ct_tensor1(NULL, CT_F32, 2),
+                     .buffer = true,
+                     .optional = true,
+                     .init = CT_INIT_CONSTANT,
+                     .init_scale = 5.0f};
+    const ct_param *optional;
+    assert_ok(ct_params_create(&wider));
+    assert_ok(ct_params_add(wider, &more, &optional));
+    assert_ok(ct_params_allocate(wider, f->device, 7, true));
+    assert_ok(ct_checkpoint_restore(checkpoint, wider));
+    assert_true(ct_f32(&optional->value)[1] == 5.0f);
+    ct_params_destroy(wider);
+    assert_ok(ct_params_create(&wider));
+    more.optional = false;
+    assert_ok(ct_params_add(wider, &more, &optional));
+    assert_ok(ct_params_allocate(wider, f->device, 7, true));
+    assert_fails(ct_checkpoint_restore(checkpoint, wider), CT_ERR_FORMAT,
+                 "no tensor \"model.loss_scale\"");
+    ct_params_destroy(wider);
+
     assert_ok(ct_checkpoint_config(checkpoint, &read));
     assert_int_equal(read->train.batch_size, 77);
     assert_ok(ct_checkpoint_tokenizer(checkpoint, true, &again));

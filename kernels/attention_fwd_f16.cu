@@ -1,0 +1,4 @@
+#include "attention_fwd_mma.cuh"
+
+template cudaError_t ctk::attention::forward_mma(const problem &, const forward<__half> &,
+                                                 cudaStream_t);

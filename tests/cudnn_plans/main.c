@@ -1,0 +1,188 @@
+/* Asks the real cuDNN for a plan for every convolution of the models, forward and both gradients,
+ * in every arithmetic, on GPUs that are only described, through the code that trains. Prints the
+ * engine, its knobs and the workspace of each first choice.
+ *
+ * test_cudnn_plans FOLDER [--candidates]: FOLDER holds the descriptions; --candidates prints all
+ * that autotuning would time. */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "cuda/conv_plan.h"
+#include "cuda/internal.h"
+#include "cudnn_plans/models.h"
+
+enum { SKIPPED = 77, CANDIDATES = 8 };
+
+#define TEXT_OF(value) #value
+#define LIBRARY(major) "libcudnn_graph.so." TEXT_OF(major)
+#define GRAPH_LIBRARY  LIBRARY(CUDNN_MAJOR)
+
+/* cuda/check.c has it for programs, together with the messages of libraries not linked here. */
+ct_status ct_cudnn_failed(const char *operation, const char *call, cudnnStatus_t error,
+                          const char *file, int line)
+{
+    char details[512] = "";
+    cudnnGetLastErrorString(details, sizeof details);
+    return ct_fail(CT_ERR_DEVICE, "%s: %s: %s, at %s:%d; %s", operation ? operation : "cuDNN", call,
+                   cudnnGetErrorString(error), file, line, details);
+}
+
+typedef struct arithmetic {
+    const char *name;
+    ct_dtype dtype;
+    bool tf32, deterministic;
+} arithmetic;
+
+typedef struct tally {
+    int problems, failures;
+    size_t most_workspace;
+} tally;
+
+static ct_cuda_conv_problem problem_of(const convolution *c, ct_cuda_conv_direction direction,
+                                       const arithmetic *a, int64_t batch)
+{
+    const int64_t result = (c->pixels + 2 * c->pad - c->kernel) / c->stride + 1;
+    const ct_tensor x = ct_tensor4(NULL, a->dtype, batch, c->pixels, c->pixels, c->inputs);
+    const ct_tensor w = ct_tensor4(NULL, a->dtype, c->outputs, c->kernel, c->kernel, c->inputs);
+    const ct_tensor y = ct_tensor4(NULL, a->dtype, batch, result, result, c->outputs);
+    ct_cuda_conv_problem problem =
+        ct_cuda_conv_problem_of(direction, &x, &w, &y, c->stride, c->pad);
+    problem.tf32 = a->tf32;
+    problem.deterministic = a->deterministic;
+    return problem;
+}
+
+/* A plan made again from its engine and knobs, as from a plan cache, must be the same plan. */
+static ct_status check_remade(const ct_cudnn_target *target, const ct_cuda_conv_problem *problem,
+                              const ct_cuda_conv_plan *plan)
+{
+    ct_cuda_conv_plan again;
+    CT_TRY(ct_cuda_conv_plan_of(target, problem, &plan->engine, &again));
+    ct_status status = CT_OK;
+    if (!again.plan)
+        status = ct_fail(CT_ERR_INTERNAL, "engine %lld cannot be made again from its knobs",
+                         (long long)plan->engine.index);
+    else if (again.workspace_bytes != plan->workspace_bytes ||
+             again.engine.index != plan->engine.index)
+        status =
+            ct_fail(CT_ERR_INTERNAL, "engine %lld made again needs %zu bytes, not %zu",
+                    (long long)plan->engine.index, again.workspace_bytes, plan->workspace_bytes);
+    ct_cuda_conv_plan_release(&again);
+    return status;
+}
+
+static void print_plan(const char *text, const char *gpu, const ct_cuda_conv_plan *plan)
+{
+    printf("%-5s %-84s engine %2lld ", gpu, text, (long long)plan->engine.index);
+    for (int i = 0; i < plan->engine.knob_count; i++)
+        printf(" %lld=%lld", (long long)plan->engine.knobs[i].type,
+               (long long)plan->engine.knobs[i].value);
+    printf("  workspace %.1f MiB%s\n", (double)plan->workspace_bytes / (1 << 20),
+           plan->engine.runtime_compiled ? "  compiled at run time" : "");
+}
+
+static ct_status try_problem(const ct_cudnn_target *target, const char *gpu,
+                             const ct_cuda_conv_problem *problem, bool candidates, tally *sums)
+{
+    ct_cuda_conv_plan plans[CANDIDATES];
+    char text[CT_CUDA_CONV_TEXT];
+    int count;
+    sums->problems++;
+    ct_cuda_conv_describe(problem, text);
+    CT_TRY(ct_cuda_conv_plans(target, problem, plans, candidates ? CANDIDATES : 1, &count));
+    ct_status status = CT_OK;
+    for (int i = 0; i < count; i++) {
+        print_plan(text, gpu, &plans[i]);
+        if (status == CT_OK) status = check_remade(target, problem, &plans[i]);
+    }
+    if (plans[0].workspace_bytes > sums->most_workspace)
+        sums->most_workspace = plans[0].workspace_bytes;
+    while (count) ct_cuda_conv_plan_release(&plans[--count]);
+    return status;
+}
+
+static void try_gpu(const ct_cudnn_target *gpu, const char *name, const arithmetic *a,
+                    int64_t batch, bool candidates, tally *sums)
+{
+    convolution list[MAX_CONVOLUTIONS];
+    const int count = list_convolutions(list);
+    for (int i = 0; i < count; i++)
+        for (int d = CT_CUDA_CONV_FWD; d <= CT_CUDA_CONV_BWD_FILTER; d++) {
+            const ct_cuda_conv_problem problem =
+                problem_of(&list[i], (ct_cuda_conv_direction)d, a, batch);
+            ct_cudnn_target target = *gpu;
+            target.operation = ct_cuda_conv_operation(&problem);
+            const ct_status status = try_problem(&target, name, &problem, candidates, sums);
+            if (status == CT_OK) continue;
+            printf("%-5s FAILED: %s\n", name, ct_error_message());
+            sums->failures++;
+        }
+}
+
+static ct_status load_gpu(const char *folder, const char *name, ct_cudnn_owner *owner,
+                          ct_cudnn_target *target)
+{
+    char path[1024];
+    char *json;
+    size_t size;
+    snprintf(path, sizeof path, "%s/%s.json", folder, name);
+    CT_TRY(ct_file_read(path, 1 << 16, &json, &size));
+    const ct_status status = ct_cudnn_make_properties(owner, json, &target->properties);
+    free(json);
+    return status;
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const gpus[] = {"a100", "h100", "b200"};
+    static const arithmetic arithmetics[] = {{"bf16", CT_BF16, false, false},
+                                             {"tf32", CT_F32, true, false},
+                                             {"f16", CT_F16, false, false},
+                                             {"f32", CT_F32, false, false},
+                                             {"bf16 deterministic", CT_BF16, false, true}};
+    const bool candidates = argc == 3 && strcmp(argv[2], "--candidates") == 0;
+    if (argc != (candidates ? 3 : 2)) {
+        fprintf(stderr, "usage: %s FOLDER [--candidates]\n", argv[0]);
+        return 2;
+    }
+    /* libcudnn loads its parts when they are first needed, and ends the process when it cannot. */
+    if (!dlopen(GRAPH_LIBRARY, RTLD_NOW)) {
+        printf("skipped: %s\n", dlerror());
+        return SKIPPED;
+    }
+    printf("cuDNN %zu\n", cudnnGetVersion());
+    int failures = 0;
+    for (size_t g = 0; g < sizeof gpus / sizeof *gpus; g++) {
+        ct_cudnn_owner owner = {0};
+        ct_cudnn_target target = {0};
+        if (load_gpu(argv[1], gpus[g], &owner, &target) != CT_OK) {
+            printf("%s: %s\n", gpus[g], ct_error_message());
+            ct_cudnn_release(&owner);
+            return 1;
+        }
+        for (size_t a = 0; a < sizeof arithmetics / sizeof *arithmetics; a++)
+            for (int64_t batch = 32; batch <= 256; batch *= 8) {
+                tally sums = {0};
+                const double start = now_s();
+                try_gpu(&target, gpus[g], &arithmetics[a], batch, candidates, &sums);
+                printf("%s, %s, batch %lld: %d problems, %d without a plan, most workspace %.1f "
+                       "MiB, %.1f s\n\n",
+                       gpus[g], arithmetics[a].name, (long long)batch, sums.problems, sums.failures,
+                       (double)sums.most_workspace / (1 << 20), now_s() - start);
+                failures += sums.failures;
+            }
+        ct_cudnn_release(&owner);
+    }
+    return failures ? 1 : 0;
+}

@@ -52,7 +52,8 @@ if [ $failed = no ]; then
     else
         steps+=("| compute-sanitizer | **not found** | | |")
     fi
-    step "training against the CPU" tests/gpu/training.sh $bin/clip-train $bin/clip-train 200
+    step "training against the CPU" \
+        tests/gpu/training.sh $bin/clip-train $bin/clip-train 200 curve graphs half
 fi
 if [ $failed = no ] && [ $benchmarks = yes ]; then
     if "$python" -c 'import torch, torchvision, transformers' 2>/dev/null; then

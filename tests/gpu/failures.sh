@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 train() {
     rm -rf "$work/run"
     "$program" configs/quickstart.yaml "output=$work/run" device=cuda precision=bf16 image.size=32 \
-        text.width=32 text.heads=1 text.depth=1 text.ffn=32 text.max_tokens=8 projection.dim=16 \
+        text.width=64 text.heads=1 text.depth=1 text.ffn=32 text.max_tokens=8 projection.dim=16 \
         train.batch_size=4 train.max_steps=3 train.warmup_steps=1 data.validation=4 data.workers=1 \
         >"$work/log" 2>&1
 }

@@ -40,7 +40,7 @@ static void session_open(const char *name, session *s)
     s->steps = cJSON_GetArraySize(json_get(s->ref.json, "loss"));
     for (int i = 0; i < 2; i++) batch_create(&s->ref, i, &s->batches[i]);
     const ct_clip_limits limits = reference_limits(&s->batches[0], &s->batches[1]);
-    assert_ok(ct_cpu_device_create(0, &s->device));
+    assert_ok(model_device_create(&s->device));
     assert_ok(ct_clip_create(s->ref.config, s->ref.vocabulary, s->device, &limits, &s->clip));
     ct_params *params = ct_clip_params(s->clip);
     reference_initialise(&s->ref, params);

@@ -9,6 +9,10 @@
 namespace simt
 {
 
+#if defined(CT_SIMT_CHECKED)
+bool checked = false;
+#endif
+
 namespace checker
 {
 

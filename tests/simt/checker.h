@@ -25,9 +25,10 @@
 namespace simt
 {
 
-/* The hooks exist only where the kernels are compiled to call them. */
+/* Whether the program's kernels were compiled to call the hooks: they say so before main. The hooks
+ * exist only where no other sanitizer is at work. */
 #if defined(CT_SIMT_CHECKED)
-constexpr bool checked = true;
+extern bool checked;
 #else
 constexpr bool checked = false;
 #endif

@@ -15,7 +15,11 @@ using simt::checker::Access;
 
 extern "C" {
 
-void __tsan_init() {}
+/* Called by every instrumented file's constructor. */
+void __tsan_init()
+{
+    simt::checked = true;
+}
 void __tsan_func_entry(void *) {}
 void __tsan_func_exit() {}
 

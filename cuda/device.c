@@ -9,9 +9,10 @@
 #include "cuda/products.h"
 #include "cuda/staging.h"
 
-/* Few shapes are worth recording, and tensor cores want rows in eights. */
-#define TOKENS_RECORDED 128
-#define TOKENS          8
+/* A tile of the products' rows, so that few shapes need recording. The same whether steps are
+ * recorded or not: sums over tokens, padding included, are then formed alike and the bits are
+ * equal. */
+#define TOKEN_MULTIPLE 128
 
 int ct_cuda_count(const char **why)
 {
@@ -187,7 +188,8 @@ ct_status ct_cuda_device_create(const ct_cuda_options *options, ct_device **out)
     cuda->synchronous = synchronous && strcmp(synchronous, "1") == 0;
     if (cuda->synchronous) cuda->options.graphs = false; /* nothing to wait for while recording */
     cuda->base.compute_dtype = precisions[options->precision].dtype;
-    cuda->base.token_multiple = cuda->options.graphs ? TOKENS_RECORDED : TOKENS;
+    cuda->base.tf32 = options->precision == CT_CUDA_TF32;
+    cuda->base.token_multiple = TOKEN_MULTIPLE;
     ct_status status;
     CT_TRY_GOTO(status, check_gpu(options, &cuda->properties), fail);
     CT_TRY_GOTO(status, set_up(cuda), fail);

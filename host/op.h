@@ -55,7 +55,8 @@ typedef struct ct_image_normalize_fwd_args {
 
 /* 2-D cross-correlation (torch.nn.Conv2d), symmetric zero padding, no dilation, no groups. */
 typedef struct ct_conv2d_fwd_args {
-    ct_tensor y;    /* (N, Ho, Wo, Co), Ho = (H + 2 pad - KH)/stride + 1 */
+    ct_tensor y;    /* (N, Ho, Wo, Co), Ho = (H + 2 pad - KH)/stride + 1; with a bias it may have
+                       been rounded before that was added too */
     ct_tensor x;    /* (N, H, W, Ci) */
     ct_tensor w;    /* (Co, KH, KW, Ci) */
     ct_tensor bias; /* (Co) optional */
@@ -70,7 +71,7 @@ typedef struct ct_conv2d_bwd_data_args {
 } ct_conv2d_bwd_data_args;
 
 typedef struct ct_conv2d_bwd_filter_args {
-    ct_tensor dw;    /* (Co, KH, KW, Ci) += */
+    ct_tensor dw;    /* (Co, KH, KW, Ci) +=; what is added may have been rounded to x's dtype */
     ct_tensor dbias; /* (Co) += optional */
     ct_tensor dy;    /* (N, Ho, Wo, Co) */
     ct_tensor x;     /* (N, H, W, Ci) */
@@ -462,6 +463,7 @@ struct ct_device {
     const ct_backend *backend;
     size_t workspace_bytes; /* for reports */
     ct_dtype compute_dtype; /* of activations and weights */
+    bool tf32; /* products and convolutions read f32 operands with 10 bits of mantissa */
     /* Packed token counts are rounded up to a multiple of this, so that few shapes occur: 1 where
      * nothing is recorded. Rows past cu_seqlens[N] belong to no sequence. */
     int token_multiple;

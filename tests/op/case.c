@@ -37,7 +37,8 @@ ct_slot *ct_case_slot(ct_case_run *run, int index, const char *name, ct_slot_rol
     ct_slot *slot = &run->slot[index];
     *slot = (ct_slot){.name = name, .role = role, .terms = 1, .grad_terms = 1};
     if (absent) return slot;
-    if (dtype == CT_CASE_COMPUTE) dtype = run->compute_dtype;
+    slot->compute = dtype == CT_CASE_COMPUTE;
+    if (slot->compute) dtype = run->compute_dtype;
     ct_tensor t = {.dim = {1, 1, 1, 1}, .dtype = dtype};
     for (; dims[t.rank]; t.rank++) t.dim[t.rank] = dims[t.rank];
     slot->t = t;
@@ -101,10 +102,15 @@ double ct_case_stored(const ct_case_run *run, const ct_slot *slot, double x)
     return run->rounded ? ct_case_round(slot->t.dtype, x) : x;
 }
 
-void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed, ct_dtype compute_dtype)
+void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed, ct_dtype compute_dtype,
+                   bool tf32)
 {
-    *run = (ct_case_run){
-        .c = c, .p = c->p, .seed = seed, .compute_dtype = compute_dtype, .decisions = run};
+    *run = (ct_case_run){.c = c,
+                         .p = c->p,
+                         .seed = seed,
+                         .compute_dtype = compute_dtype,
+                         .tf32 = tf32,
+                         .decisions = run};
     c->kind->setup(run);
     for (int s = 0; s < run->slots; s++) {
         ct_slot *slot = &run->slot[s];
@@ -138,12 +144,26 @@ static void round_gradients(ct_slot *slot)
         slot->g[i] = ct_case_round(slot->d.dtype, slot->g[i]);
 }
 
+/* To 10 bits of mantissa, the nearest. */
+static void round_to_tf32(double *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        int exponent;
+        const double mantissa = frexp(x[i], &exponent);
+        x[i] = ldexp(nearbyint(ldexp(mantissa, 11)), exponent - 11);
+    }
+}
+
 void ct_case_round_inputs(ct_case_run *run)
 {
     for (int s = 0; s < run->slots; s++) {
         ct_slot *slot = &run->slot[s];
-        if (is_read(slot->role)) round_values(slot);
-        if (slot->role == CT_SLOT_OUTPUT) round_gradients(slot);
+        const bool value = is_read(slot->role), gradient = slot->role == CT_SLOT_OUTPUT;
+        if (value) round_values(slot);
+        if (gradient) round_gradients(slot);
+        if (!(run->tf32 && run->c->kind->products && slot->compute)) continue;
+        if (value) round_to_tf32(slot->v, slot->count);
+        if (gradient) round_to_tf32(slot->g, slot->count);
     }
 }
 

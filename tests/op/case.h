@@ -61,6 +61,7 @@ typedef struct ct_slot {
     double magnitude, grad_magnitude;
     bool unchecked; /* SAVED that backends may define as they like */
     bool exact;     /* the device's value must equal R1 */
+    bool compute;   /* declared as CT_CASE_COMPUTE */
     /* Set by setup where op.h says "may alias" and the case wants it: t (or d) is the very tensor
      * of that other slot. An input that forward overwrote so is restored before backward. */
     struct ct_slot *value_in, *gradient_in;
@@ -83,6 +84,9 @@ typedef struct ct_kind {
     ct_status (*bwd)(ct_case_run *run); /* NULL: no backward */
     /* Floating-point operations of forward or backward (a multiply-add is 2). */
     double (*flops)(const int64_t *p, bool backward);
+    /* Its tensors of the compute dtype are operands of products: a device with tf32 reads them with
+     * 10 bits of mantissa. */
+    bool products;
 } ct_kind;
 
 typedef struct ct_case {
@@ -99,6 +103,7 @@ struct ct_case_run {
     ct_exec exec; /* of the device under test */
     uint64_t seed;
     ct_dtype compute_dtype;
+    bool tf32;    /* of the device under test */
     bool rounded; /* R1 is being computed */
     /* The run whose forward results decide where a result jumps: itself, or for R0 its R1. */
     const ct_case_run *decisions;
@@ -139,10 +144,11 @@ int64_t ct_case_below(const ct_case_run *run, int slot, int64_t index, int64_t b
 
 /* Sets up the slots and fills inputs (and gradients of outputs) for `c`. Device memory is not
  * touched. Fails the test when memory is short. `run` must stay where it is. */
-void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed, ct_dtype compute_dtype);
+void ct_case_begin(ct_case_run *run, const ct_case *c, uint64_t seed, ct_dtype compute_dtype,
+                   bool tf32);
 void ct_case_end(ct_case_run *run);
 
-/* Rounds all that is read to the slots' dtypes. */
+/* Rounds all that is read to the slots' dtypes, operands of products to tf32 where that holds. */
 void ct_case_round_inputs(ct_case_run *run);
 /* ref_fwd, then ref_bwd if there is one; `rounded`: what forward hands to backward, and all
  * results, are rounded to their dtypes. */

@@ -220,7 +220,8 @@ static double flops(const int64_t *p, bool backward)
     return pairs * (double)(p[1] * p[2]) * (backward ? 10 : 4);
 }
 
-static const ct_kind attention = {"attention", setup, fill, ref_fwd, ref_bwd, fwd, bwd, flops};
+static const ct_kind attention = {"attention", setup, fill,  ref_fwd, ref_bwd,
+                                  fwd,         bwd,   flops, false};
 
 static const ct_case cases[] = {
     {&attention, "attention_small", {LENGTHS_SMALL, 2, 5, 0, 0, 0}},

@@ -193,7 +193,8 @@ static double flops(const int64_t *p, bool backward)
     return 2.0 * (double)(p[0] * p[0] * p[1]) * (backward ? 3 : 1);
 }
 
-static const ct_kind clip_loss = {"clip_loss", setup, fill, ref_fwd, ref_bwd, fwd, bwd, flops};
+static const ct_kind clip_loss = {"clip_loss", setup, fill,  ref_fwd, ref_bwd,
+                                  fwd,         bwd,   flops, false};
 
 #define MASK     CT_SAME_IMAGE_MASK
 #define SHARE    CT_SAME_IMAGE_SHARE

@@ -209,7 +209,7 @@ static double flops(const int64_t *p, bool backward)
     return (double)((p[0] + p[1]) * p[2]) * 16;
 }
 
-static const ct_kind adamw = {"adamw", setup, fill, ref_fwd, NULL, fwd, NULL, flops};
+static const ct_kind adamw = {"adamw", setup, fill, ref_fwd, NULL, fwd, NULL, flops, false};
 
 static const ct_case cases[] = {
     {&adamw, "adamw_1_step", {7, 1, 1, 0, FRESH}},

@@ -148,7 +148,7 @@ static double layernorm_flops(const int64_t *p, bool backward)
 
 static const ct_kind layernorm = {"layernorm",       layernorm_setup,   NULL,
                                   layernorm_ref_fwd, layernorm_ref_bwd, layernorm_fwd,
-                                  layernorm_bwd,     layernorm_flops};
+                                  layernorm_bwd,     layernorm_flops,   false};
 
 /* ---- add: p = count, y written over a or b (1, 2) ---------------------------------------------
  */
@@ -182,8 +182,8 @@ static double one_flop_each(const int64_t *p, bool backward)
     return (double)p[0];
 }
 
-static const ct_kind add = {"add", add_setup, NULL, add_ref_fwd,
-                            NULL,  add_fwd,   NULL, one_flop_each};
+static const ct_kind add = {"add",   add_setup, NULL,          add_ref_fwd, NULL,
+                            add_fwd, NULL,      one_flop_each, false};
 
 /* ---- dropout: p = count, per cent dropped, in place ---------------------------------------------
  */
@@ -255,8 +255,9 @@ static ct_status dropout_bwd(ct_case_run *run)
     return ct_op_dropout(&run->exec, &args);
 }
 
-static const ct_kind dropout = {"dropout",       dropout_setup, dropout_fill, dropout_ref_fwd,
-                                dropout_ref_bwd, dropout_fwd,   dropout_bwd,  one_flop_each};
+static const ct_kind dropout = {"dropout",       dropout_setup,   dropout_fill,
+                                dropout_ref_fwd, dropout_ref_bwd, dropout_fwd,
+                                dropout_bwd,     one_flop_each,   false};
 
 /* ---- l2norm: p = rows, width, eps in thousandths (0: 1e-12), dx over dy
  * -------------------------- */
@@ -327,8 +328,9 @@ static double l2norm_flops(const int64_t *p, bool backward)
     return (double)(p[0] * p[1]) * (backward ? 5 : 3);
 }
 
-static const ct_kind l2norm = {"l2norm",       l2norm_setup, NULL,       l2norm_ref_fwd,
-                               l2norm_ref_bwd, l2norm_fwd,   l2norm_bwd, l2norm_flops};
+static const ct_kind l2norm = {"l2norm",       l2norm_setup,   NULL,
+                               l2norm_ref_fwd, l2norm_ref_bwd, l2norm_fwd,
+                               l2norm_bwd,     l2norm_flops,   false};
 
 static const ct_case cases[] = {
     {&layernorm, "layernorm_7x13", {7, 13, LN_EPS_1E5, 0}},

@@ -89,7 +89,7 @@ static double embedding_flops(const int64_t *p, bool backward)
 
 static const ct_kind embedding = {"embedding",       embedding_setup,   embedding_fill,
                                   embedding_ref_fwd, embedding_ref_bwd, embedding_fwd,
-                                  embedding_bwd,     embedding_flops};
+                                  embedding_bwd,     embedding_flops,   false};
 
 /* ---- gather_rows: p = rows, width, gathered -------------------------------------------------- */
 
@@ -150,8 +150,9 @@ static double no_flops(const int64_t *p, bool backward)
     return 0;
 }
 
-static const ct_kind gather_rows = {"gather_rows",  gather_setup, gather_fill, gather_ref_fwd,
-                                    gather_ref_bwd, gather_fwd,   gather_bwd,  no_flops};
+static const ct_kind gather_rows = {"gather_rows",  gather_setup,   gather_fill,
+                                    gather_ref_fwd, gather_ref_bwd, gather_fwd,
+                                    gather_bwd,     no_flops,       false};
 
 static const ct_case cases[] = {
     {&embedding, "embedding_11_of_5", {11, 5, 6, 7, 0}},

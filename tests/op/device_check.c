@@ -361,8 +361,8 @@ void ct_check_device_runs(ct_case_run *r0, ct_case_run *r1, ct_device *device)
 void ct_check_device(const ct_case *c, ct_device *device, uint64_t seed)
 {
     ct_case_run r0, r1;
-    ct_case_begin(&r0, c, seed, device->compute_dtype);
-    ct_case_begin(&r1, c, seed, device->compute_dtype);
+    ct_case_begin(&r0, c, seed, device->compute_dtype, device->tf32);
+    ct_case_begin(&r1, c, seed, device->compute_dtype, device->tf32);
     ct_case_round_inputs(&r1);
     ct_check_device_runs(&r0, &r1, device);
     ct_case_end(&r0);

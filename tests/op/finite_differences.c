@@ -107,7 +107,7 @@ static void check_slot(ct_case_run *run, int s, double *state, double *const at[
 void ct_check_finite_differences(const ct_case *c, uint64_t seed)
 {
     ct_case_run run;
-    ct_case_begin(&run, c, seed, CT_F32);
+    ct_case_begin(&run, c, seed, CT_F32, false);
     if (run.kinked) {
         ct_case_end(&run);
         skip();

@@ -53,9 +53,11 @@ static void forward_product(ct_case_run *run, int64_t x, int64_t w, int64_t y)
 static void conv_ref_fwd(ct_case_run *run)
 {
     const int64_t co = run->p[P_CO];
-    for (int64_t i = 0; i < run->slot[Y].count; i++)
-        run->slot[Y].v[i] = run->p[P_BIAS] ? run->slot[BIAS].v[i % co] : 0;
+    ct_slot *y = &run->slot[Y];
+    for (int64_t i = 0; i < y->count; i++) y->v[i] = 0;
     each_product(run, forward_product);
+    for (int64_t i = 0; run->p[P_BIAS] && i < y->count; i++)
+        y->v[i] = ct_case_stored(run, y, y->v[i]) + run->slot[BIAS].v[i % co];
 }
 
 static void backward_product(ct_case_run *run, int64_t x, int64_t w, int64_t y)
@@ -69,6 +71,8 @@ static void conv_ref_bwd(ct_case_run *run)
     for (int s = X; s <= BIAS; s++)
         for (int64_t i = 0; i < run->slot[s].count; i++) run->slot[s].g[i] = 0;
     each_product(run, backward_product);
+    ct_slot *w = &run->slot[W];
+    for (int64_t i = 0; i < w->count; i++) w->g[i] = ct_case_stored(run, w, w->g[i]);
     for (int64_t i = 0; run->p[P_BIAS] && i < run->slot[Y].count; i++)
         run->slot[BIAS].g[i % run->p[P_CO]] += run->slot[Y].g[i];
 }
@@ -115,4 +119,5 @@ const ct_kind ct_kind_conv2d = {
     .fwd = conv_fwd,
     .bwd = conv_bwd,
     .flops = conv_flops,
+    .products = true,
 };

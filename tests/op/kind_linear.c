@@ -147,6 +147,7 @@ const ct_kind ct_kind_linear = {
     .fwd = linear_fwd,
     .bwd = linear_bwd,
     .flops = linear_flops,
+    .products = true,
 };
 
 /* ---- activation ---------------------------------------------------------------------------- */

@@ -145,14 +145,14 @@ static void unround(ct_case_run *run)
 void ct_check_torch(const ct_case *c, ct_device *device, uint64_t seed)
 {
     ct_case_run reference, r0, r1;
-    ct_case_begin(&reference, c, seed, CT_F32);
+    ct_case_begin(&reference, c, seed, CT_F32, false);
     each_array(&reference, "given", take);
     ct_case_reference(&reference, false);
     each_array(&reference, "result", compare);
     ct_case_end(&reference);
 
-    ct_case_begin(&r0, c, seed, device->compute_dtype);
-    ct_case_begin(&r1, c, seed, device->compute_dtype);
+    ct_case_begin(&r0, c, seed, device->compute_dtype, device->tf32);
+    ct_case_begin(&r1, c, seed, device->compute_dtype, device->tf32);
     each_array(&r0, "given", take);
     each_array(&r1, "given", take);
     unround(&r0);

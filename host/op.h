@@ -257,8 +257,10 @@ typedef struct ct_embedding_bwd_args {
  *   o = dropout(softmax(scale q k^T)) v.
  * lse is the log of the softmax's denominator, saved so that backward can recompute it (Dao et
  * al. 2022). Rows at or past cu_seqlens[N] belong to no sequence: o and dqkv are zero there.
- * The probability of (row t, key j within its sequence, head h) is kept when
- * ct_rng_uniform(ct_rng_at_step(key, step[0]), (t H + h) 65536 + j) >= dropout. */
+ * Probabilities and the gradients of q k^T may be rounded to the compute dtype where they are
+ * operands of the next product, as FlashAttention does. The probability of (row t, key j within its
+ * sequence, head h) is kept when ct_rng_uniform(ct_rng_at_step(key, step[0]), (t H + h) 65536 + j)
+ * >= dropout. */
 typedef struct ct_attention_fwd_args {
     ct_tensor o;          /* (T, H, d) */
     ct_tensor lse;        /* (T, H) f32 saved */

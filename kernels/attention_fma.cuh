@@ -25,6 +25,8 @@ constexpr int WEIGHTS_LD = FMA_ROWS + 4, WEIGHTS_FLOATS = FMA_ROWS * WEIGHTS_LD;
 
 /* An odd number of 16-byte units, so that 8 rows' reads of 16 bytes meet different banks. */
 template <int D> constexpr int fma_ld = D + 4;
+/* Blocks on a multiprocessor: what shared memory holds, so that registers are used up to there. */
+template <int D> constexpr int fma_blocks = D > 64 ? 1 : 2;
 template <int D> constexpr int fma_tile_floats = FMA_ROWS *fma_ld<D>;
 
 /* Columns of a sum that a thread holds: SETS sets of WIDTH neighbours, 16 WIDTH apart. */
@@ -238,7 +240,8 @@ __device__ __forceinline__ void fma_online_softmax(fma_softmax<D> &rows, float (
 }
 
 template <class T, int D>
-__global__ void __launch_bounds__(FMA_THREADS) forward_fma_kernel(problem p, forward<T> f)
+__global__ void __launch_bounds__(FMA_THREADS, fma_blocks<D>)
+    forward_fma_kernel(problem p, forward<T> f)
 {
     CTK_DYNAMIC_SHARED(float, queries);
     float *keys = queries + fma_tile_floats<D>, *values = keys + fma_tile_floats<D>;
@@ -321,7 +324,8 @@ __device__ __forceinline__ void fma_delta(float (&delta)[4], const float *d_o, c
 }
 
 template <class T, int D>
-__global__ void __launch_bounds__(FMA_THREADS) dquery_fma_kernel(problem p, backward<T> b)
+__global__ void __launch_bounds__(FMA_THREADS, fma_blocks<D>)
+    dquery_fma_kernel(problem p, backward<T> b)
 {
     CTK_DYNAMIC_SHARED(float, queries);
     float *d_o = queries + fma_tile_floats<D>, *keys = d_o + fma_tile_floats<D>;
@@ -402,7 +406,7 @@ __device__ __forceinline__ void fma_key_scores(float (&s)[4][2], float (&dp)[4][
 }
 
 template <class T, int D>
-__global__ void __launch_bounds__(FMA_THREADS, D > 64 ? 2 : 3)
+__global__ void __launch_bounds__(FMA_THREADS, fma_blocks<D>)
     dkey_dvalue_fma_kernel(problem p, backward<T> b)
 {
     CTK_DYNAMIC_SHARED(float, keys);

@@ -107,7 +107,7 @@ __device__ __forceinline__ float gelu_tanh_argument(float x)
 template <ct_activation act> __device__ __forceinline__ float activate(float x)
 {
     if constexpr (act == CT_ACT_RELU) return x < 0.0f ? 0.0f : x; /* NaN stays NaN */
-    if constexpr (act == CT_ACT_GELU) return 0.5f * x * erfcf(x * -0.70710678118654752f);
+    if constexpr (act == CT_ACT_GELU) return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
     if constexpr (act == CT_ACT_GELU_TANH) return x * sigmoids_of(gelu_tanh_argument(x)).at;
     if constexpr (act == CT_ACT_QUICK_GELU) return x * sigmoids_of(1.702f * x).at;
     return x;
@@ -117,7 +117,7 @@ template <ct_activation act> __device__ __forceinline__ float activate_slope(flo
 {
     if constexpr (act == CT_ACT_RELU) return x > 0.0f ? 1.0f : 0.0f;
     if constexpr (act == CT_ACT_GELU)
-        return 0.5f * erfcf(x * -0.70710678118654752f) +
+        return 0.5f * (1.0f + erff(x * 0.70710678118654752f)) +
                x * 0.39894228040143268f * expf(-0.5f * x * x);
     if constexpr (act == CT_ACT_GELU_TANH) {
         const sigmoids s = sigmoids_of(gelu_tanh_argument(x));

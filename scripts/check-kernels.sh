@@ -23,7 +23,9 @@ cat "${logs[@]}" | c++filt | awk -v budgets="$budgets" -v table="$table" '
     # The kernel is named twice; template arguments and parameters hold spaces.
     /Compiling entry function/ {
         split($0, quoted, "\047"); kernel = quoted[2]; architecture = quoted[4]
-        gsub(/\(anonymous namespace\)::/, "", kernel); sub(/^void /, "", kernel); sub(/\(.*$/, "", kernel)
+        gsub(/\(anonymous namespace\)::/, "", kernel); sub(/^void /, "", kernel)
+        if (kernel ~ />\(/) sub(/>\(.*$/, ">", kernel)
+        else sub(/\(.*$/, "", kernel)
         stack = spilled = registers = shared = 0
     }
     /bytes stack frame/ { stack = $1; spilled = $5 + $9 }

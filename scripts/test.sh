@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds and passes the tests: everything under AddressSanitizer and
 # UndefinedBehaviorSanitizer, the threaded modules under ThreadSanitizer, and everything, with the
-# end-to-end runs, in the release build.
+# end-to-end runs, in the release build, which holds the GPU backend where nvcc and cuDNN are found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-deps.sh
@@ -13,7 +13,7 @@ run_preset() {
     echo "== $preset =="
     cmake --preset "$preset" >/dev/null
     cmake --build --preset "$preset"
-    ctest --preset "$preset" "$@"
+    ctest --preset "$preset" -j "$(nproc)" "$@"
 }
 
 run_preset tsan -R '^(loader|text|data|base)$'

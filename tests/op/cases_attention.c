@@ -94,6 +94,12 @@ static double factor(const ct_case_run *run, int64_t t, int64_t h, int64_t j)
                : 0;
 }
 
+/* A probability or its gradient as operand of a product: op.h lets it have the compute dtype. */
+static double operand(const ct_case_run *run, double x)
+{
+    return ct_case_stored(run, &run->slot[QKV], x);
+}
+
 /* Rows are (first + row) of part 0 (q), 1 (k) or 2 (v) of one head. */
 static double *part(const ct_case_run *run, double *qkv, int64_t t, int part_index, int64_t h)
 {
@@ -145,7 +151,7 @@ static void ref_fwd_query(ct_case_run *run, int64_t t, int64_t h, int64_t first,
     for (int64_t j = 0; j < keys; j++) sum += exp(score(run, t, h, first + j) - highest);
     double lse = highest + log(sum);
     for (int64_t j = 0; j < keys; j++)
-        add_scaled(o, exp(score(run, t, h, first + j) - lse) * factor(run, t, h, j),
+        add_scaled(o, operand(run, exp(score(run, t, h, first + j) - lse)) * factor(run, t, h, j),
                    part(run, run->slot[QKV].v, first + j, 2, h), depth);
     run->slot[LSE].v[t * run->p[1] + h] = lse;
 }
@@ -166,10 +172,11 @@ static void ref_bwd_query(ct_case_run *run, int64_t t, int64_t h, int64_t first,
     for (int64_t j = 0; j < keys; j++) {
         int64_t u = first + j;
         double p = exp(score(run, t, h, u) - lse), keep = factor(run, t, h, j);
-        double ds = scale(run) * p * (keep * dot(d_o, part(run, qkv, u, 2, h), depth) - delta);
+        double ds = p * (keep * dot(d_o, part(run, qkv, u, 2, h), depth) - delta);
+        ds = scale(run) * operand(run, ds);
         add_scaled(part(run, dqkv, t, 0, h), ds, part(run, qkv, u, 1, h), depth);
         add_scaled(part(run, dqkv, u, 1, h), ds, part(run, qkv, t, 0, h), depth);
-        add_scaled(part(run, dqkv, u, 2, h), p * keep, d_o, depth);
+        add_scaled(part(run, dqkv, u, 2, h), operand(run, p) * keep, d_o, depth);
     }
 }
 

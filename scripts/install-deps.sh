@@ -2,7 +2,7 @@
 # Installs what clip-train builds with, from the distribution (Debian 12 or newer, Ubuntu 24.04 or
 # newer). Works as root or through sudo; does nothing when everything is already there.
 set -euo pipefail
-packages=(gcc libc6-dev cmake ninja-build pkg-config git
+packages=(gcc g++ libc6-dev cmake ninja-build pkg-config git
     libjpeg-dev libturbojpeg0-dev libutf8proc-dev libyaml-dev libcjson-dev libdnnl-dev libcmocka-dev)
 missing=()
 for package in "${packages[@]}"; do

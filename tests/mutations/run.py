@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plants faults in the GPU backend, one at a time, and asks that the suite catches each.
 
-    python3 tests/mutations/run.py [--only TEXT] [--outcome tests/mutations/outcome.txt]
+    python3 tests/mutations/run.py [--only TEXT] [--work FOLDER] [--outcome tests/mutations/outcome.txt]
 
 faults.toml lists them: a file, a text that occurs in it exactly once, what stands there instead, and
 the check that must fail then (a name in its [checks] table: a target to build, a command to run). The work happens in a copy of
@@ -64,6 +64,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="faults whose name holds this text")
+    parser.add_argument("--work", help="keep the copy and its build here, for the next time")
     parser.add_argument("--outcome", help="also write the table to this file")
     args = parser.parse_args()
     plan = tomllib.loads((HERE / "faults.toml").read_text(encoding="utf-8"))
@@ -71,7 +72,7 @@ def main():
     checks = {name: plan["checks"][name] for name in sorted({f["check"] for f in faults})}
     rows, missed = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        tree = pathlib.Path(folder)
+        tree = pathlib.Path(args.work or folder)
         copy_tree(tree)
         subprocess.run(["cmake", "-S", str(tree), "-B", str(tree / "build"), "-G", "Ninja",
                         "-DCT_GPU=OFF", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],

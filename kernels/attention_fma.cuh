@@ -25,7 +25,7 @@ constexpr int WEIGHTS_LD = FMA_ROWS + 4, WEIGHTS_FLOATS = FMA_ROWS * WEIGHTS_LD;
 
 /* An odd number of 16-byte units, so that 8 rows' reads of 16 bytes meet different banks. */
 template <int D> constexpr int fma_ld = D + 4;
-/* Blocks on a multiprocessor: what shared memory holds, so that registers are used up to there. */
+/* Blocks that must fit a multiprocessor: few, for with more ptxas spills on some architecture. */
 template <int D> constexpr int fma_blocks = D > 64 ? 1 : 2;
 template <int D> constexpr int fma_tile_floats = FMA_ROWS *fma_ld<D>;
 

@@ -85,7 +85,8 @@ static inline ctk_launch ct_cuda_launch(const ct_cuda_device *cuda, void *worksp
 {
     return (ctk_launch){.stream = cuda->stream,
                         .workspace = workspace,
-                        .sm_count = cuda->properties.multiProcessorCount};
+                        .sm_count = cuda->properties.multiProcessorCount,
+                        .tf32 = cuda->base.tf32};
 }
 
 #endif

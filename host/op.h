@@ -137,6 +137,22 @@ typedef struct ct_avgpool_bwd_args {
     ct_tensor dy; /* (N, C) */
 } ct_avgpool_bwd_args;
 
+/* The token sequences of a Vision Transformer (Dosovitskiy et al. 2021): the class token, then the
+ * patches in row-major order, each with its position's embedding added. */
+typedef struct ct_patch_tokens_fwd_args {
+    ct_tensor y;           /* (N, 1 + P, D), P = Hp Wp */
+    ct_tensor patches;     /* (N, Hp, Wp, D) */
+    ct_tensor class_token; /* (D) */
+    ct_tensor position;    /* (1 + P, D) */
+} ct_patch_tokens_fwd_args;
+
+typedef struct ct_patch_tokens_bwd_args {
+    ct_tensor dpatches;     /* (N, Hp, Wp, D) = */
+    ct_tensor dclass_token; /* (D) += */
+    ct_tensor dposition;    /* (1 + P, D) += */
+    ct_tensor dy;           /* (N, 1 + P, D) */
+} ct_patch_tokens_bwd_args;
+
 /* ---- rows --------------------------------------------------------------------------------- */
 
 /* y = act(x w^T + bias), torch.nn.Linear. */
@@ -303,32 +319,92 @@ typedef struct ct_gather_rows_bwd_args {
 
 /* ---- loss and optimiser ------------------------------------------------------------------- */
 
-/* Symmetric cross-entropy over the N x N similarities (Radford et al. 2021), never stored:
+/* The contrastive losses. image and text are the embeddings of the whole batch of N pairs, which
+ * several devices may share: a device gathers all N and owns rows [first, first + M). M is told by
+ * the outputs' shapes; M = N with first = 0 where one device has the whole batch. What each
+ * operation computes for the devices' own rows adds up, or joins up, to exactly what one device
+ * would compute of the whole batch. The N x N similarities
  *   z[i][j] = exp(logit_scale) image[i] . text[j]
- *   loss = 1/2 mean_i(row_lse[i] - target_i . z[i][:]) + 1/2 mean_j(col_lse[j] - target_j .
- * z[:][j]) where pair (i, j), i != j, with equal photo ids is left out of both log-sum-exps (MASK),
- * shares the target (SHARE) or is a negative (NEGATIVE). */
+ * are never stored. */
+
+/* Symmetric cross-entropy (Radford et al. 2021, CLIP):
+ *   loss = 1/2 mean_i(row_lse[i] - sum_j row_target[i][j] z[i][j])
+ *        + 1/2 mean_j(col_lse[j] - sum_i col_target[i][j] z[i][j])
+ * where row_lse[i] and col_lse[j] are the log-sum-exps of the counted pairs of row i and of column
+ * j: all but, with MASK, those i != j with equal photo ids. A target is t = [i = j], or with SHARE
+ * [equal photo ids]/(number of them); smoothed (Szegedy et al. 2016) it is
+ *   row_target[i][j] = (1 - label_smoothing) t[i][j] + label_smoothing/(counted pairs of row i)
+ * for counted pairs, col_target likewise with those of column j: as torch's cross_entropy has it.
+ *
+ * Forward on each device gives its rows' part. Columns are complete when the parts of all devices
+ * are merged (clip_loss_merge); with one device they are complete at once. */
 typedef struct ct_clip_loss_fwd_args {
-    ct_tensor loss;        /* (1) */
-    ct_tensor row_lse;     /* (N) saved */
-    ct_tensor col_lse;     /* (N) saved */
+    ct_tensor row_lse; /* (M) saved: of own rows */
+    ct_tensor col_lse; /* (N) saved: of all columns, over own rows only; -infinity where no own row
+                          counts */
+    ct_tensor target;  /* (M): 1/2 sum_j (row_target + col_target)[i][j] z[i][j] of own rows */
     ct_tensor image, text; /* (N, D), rows of length 1 */
     ct_tensor logit_scale; /* (1), log of the factor */
     ct_tensor photo_ids;   /* (N) i32 */
+    int64_t first;
     ct_same_image same_image;
+    float label_smoothing; /* 0 <= label_smoothing < 1 */
 } ct_clip_loss_fwd_args;
 
+/* lse[j] = log sum_r exp(parts[r][j]), not -infinity for all r at once. */
+typedef struct ct_clip_loss_merge_args {
+    ct_tensor lse;   /* (C) */
+    ct_tensor parts; /* (R, C) */
+} ct_clip_loss_merge_args;
+
+/* loss = sum_i (row_lse[i] + col_lse[i] - 2 target[i])/(2 N) over own rows and columns, summed in
+ * f64 in a fixed order: the own share of the loss. */
+typedef struct ct_clip_loss_total_args {
+    ct_tensor loss;                     /* (1) */
+    ct_tensor row_lse, col_lse, target; /* (M), complete */
+    int64_t count;                      /* N */
+} ct_clip_loss_total_args;
+
+/* The gradients of the whole batch's loss with respect to own rows of both sides. They need nothing
+ * from other devices but the two complete log-sum-exps. */
 typedef struct ct_clip_loss_bwd_args {
-    ct_tensor dimage, dtext;    /* (N, D) = */
-    ct_tensor dlogit_scale;     /* (1) += */
+    ct_tensor dimage, dtext;    /* (M, D) = of own rows */
+    ct_tensor dlogit_scale;     /* (1) +=; the devices' sum is the gradient */
     ct_tensor image, text;      /* (N, D) */
     ct_tensor logit_scale;      /* (1) */
     ct_tensor photo_ids;        /* (N) i32 */
-    ct_tensor row_lse, col_lse; /* (N) */
-    ct_tensor loss_scale;       /* (2) f32 optional: all three gradients are those of loss_scale[0]
-                                   times the loss */
+    ct_tensor row_lse, col_lse; /* (N) complete */
+    ct_tensor loss_scale;       /* (2) f32 optional: all gradients are those of loss_scale[0] times
+                                   the loss */
+    int64_t first;
     ct_same_image same_image;
+    float label_smoothing;
 } ct_clip_loss_bwd_args;
+
+/* Pairwise sigmoid loss (Zhai et al. 2023, SigLIP):
+ *   loss = -1/N sum_ij log sigmoid(y[i][j] (z[i][j] + logit_bias))
+ * with y = 1 where i = j, else -1; pairs i != j with equal photo ids are left out (MASK), have y =
+ * 1 (SHARE) or -1 (NEGATIVE). */
+typedef struct ct_siglip_loss_fwd_args {
+    ct_tensor loss;        /* (1): own rows' share; the devices' sum is the loss */
+    ct_tensor image, text; /* (N, D), rows of length 1 */
+    ct_tensor logit_scale; /* (1), log of the factor */
+    ct_tensor logit_bias;  /* (1) */
+    ct_tensor photo_ids;   /* (N) i32 */
+    int64_t first, rows;   /* rows: M */
+    ct_same_image same_image;
+} ct_siglip_loss_fwd_args;
+
+typedef struct ct_siglip_loss_bwd_args {
+    ct_tensor dimage, dtext;             /* (M, D) = of own rows, gradients of the whole loss */
+    ct_tensor dlogit_scale, dlogit_bias; /* (1) +=; the devices' sums are the gradients */
+    ct_tensor image, text;               /* (N, D) */
+    ct_tensor logit_scale, logit_bias;   /* (1) */
+    ct_tensor photo_ids;                 /* (N) i32 */
+    ct_tensor loss_scale;                /* (2) f32 optional, as clip_loss_bwd's */
+    int64_t first;
+    ct_same_image same_image;
+} ct_siglip_loss_bwd_args;
 
 /* y = x in y's dtype: to the nearest, ties to even; or, for f32 to bf16, stochastically: the low 16
  * bits of ct_rng_u32(ct_rng_at_step(key, step[0]), i) are added to the bits of element i (unless it
@@ -400,6 +476,8 @@ typedef struct ct_adamw_args {
     X(maxpool_bwd)                                                                                 \
     X(avgpool_fwd)                                                                                 \
     X(avgpool_bwd)                                                                                 \
+    X(patch_tokens_fwd)                                                                            \
+    X(patch_tokens_bwd)                                                                            \
     X(linear_fwd)                                                                                  \
     X(linear_bwd)                                                                                  \
     X(activation_fwd)                                                                              \
@@ -417,7 +495,11 @@ typedef struct ct_adamw_args {
     X(gather_rows_fwd)                                                                             \
     X(gather_rows_bwd)                                                                             \
     X(clip_loss_fwd)                                                                               \
+    X(clip_loss_merge)                                                                             \
+    X(clip_loss_total)                                                                             \
     X(clip_loss_bwd)                                                                               \
+    X(siglip_loss_fwd)                                                                             \
+    X(siglip_loss_bwd)                                                                             \
     X(cast)                                                                                        \
     X(grad_norm)                                                                                   \
     X(adamw)
@@ -492,7 +574,9 @@ typedef struct ct_exec {
     ct_arena *activations; /* forward pushes, backward releases in reverse */
     bool planning;
     bool training;  /* batch statistics, dropout; what backward needs is kept */
-    uint64_t seed;  /* dropout masks are functions of (seed, step, layer) */
+    bool repeated;  /* forward has run on this batch before: running statistics stay as they are */
+    uint64_t seed;  /* dropout masks are functions of (seed, step, micro, layer) */
+    int32_t micro;  /* which micro-batch of the step, from 0 */
     ct_tensor step; /* (1) i32 on the device: optimiser steps done before this one */
 } ct_exec;
 

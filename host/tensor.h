@@ -65,6 +65,17 @@ static inline ct_tensor ct_tensor1(void *data, ct_dtype dtype, int64_t d0)
     return (ct_tensor){data, {d0, 1, 1, 1}, 1, dtype};
 }
 
+/* Rows [first, first + count) of the first dimension. */
+static inline ct_tensor ct_tensor_rows(const ct_tensor *t, int64_t first, int64_t count)
+{
+    const int64_t row = t->dim[1] * t->dim[2] * t->dim[3];
+    ct_tensor view = *t;
+    view.dim[0] = count;
+    if (view.data)
+        view.data = (uint8_t *)view.data + (size_t)(first * row) * ct_dtype_bytes(t->dtype);
+    return view;
+}
+
 static inline float *ct_f32(const ct_tensor *t)
 {
     return (float *)t->data;

@@ -27,6 +27,7 @@ typedef struct ctk_launch {
     cudaStream_t stream;
     void *workspace;
     int sm_count; /* multiprocessors: how far grid-stride kernels spread */
+    bool tf32;    /* products read f32 operands with 10 bits of mantissa */
 } ctk_launch;
 
 /* All of op.h but convolutions and linear layers, whose products cuDNN and cuBLASLt compute. */
@@ -38,6 +39,8 @@ typedef struct ctk_launch {
     X(maxpool_bwd)                                                                                 \
     X(avgpool_fwd)                                                                                 \
     X(avgpool_bwd)                                                                                 \
+    X(patch_tokens_fwd)                                                                            \
+    X(patch_tokens_bwd)                                                                            \
     X(activation_fwd)                                                                              \
     X(activation_bwd)                                                                              \
     X(layernorm_fwd)                                                                               \
@@ -53,7 +56,11 @@ typedef struct ctk_launch {
     X(gather_rows_fwd)                                                                             \
     X(gather_rows_bwd)                                                                             \
     X(clip_loss_fwd)                                                                               \
+    X(clip_loss_merge)                                                                             \
+    X(clip_loss_total)                                                                             \
     X(clip_loss_bwd)                                                                               \
+    X(siglip_loss_fwd)                                                                             \
+    X(siglip_loss_bwd)                                                                             \
     X(cast)                                                                                        \
     X(grad_norm)                                                                                   \
     X(adamw)
@@ -67,11 +74,14 @@ CTK_OPS(CTK_DECLARE)
 #define CTK_WORKSPACE_OPS(X)                                                                       \
     X(batchnorm_fwd)                                                                               \
     X(batchnorm_bwd)                                                                               \
+    X(patch_tokens_bwd)                                                                            \
     X(layernorm_bwd)                                                                               \
     X(embedding_bwd)                                                                               \
     X(attention_bwd)                                                                               \
     X(clip_loss_fwd)                                                                               \
     X(clip_loss_bwd)                                                                               \
+    X(siglip_loss_fwd)                                                                             \
+    X(siglip_loss_bwd)                                                                             \
     X(grad_norm)                                                                                   \
     X(adamw)
 

@@ -1,159 +1,218 @@
-/* What both directions of the contrastive loss share: products of matrices, a tile of 64 x 64 of
- * the result a block, in f32 whatever the operands' format.
+/* What the kernels of the contrastive losses share: the problem, what a pair (i, j) is to the loss,
+ * and what each row and column of a tile must know for that.
  *
- * 256 threads, 4 x 4 results each. The operands come in slabs of 32 terms, which pass through
- * registers (the next slab is on its way while this one is multiplied) into shared memory,
- * [term][line], so that a thread reads four lines of either operand at once: 2 reads of 16 bytes
- * for 16 multiply-adds. Lines are swizzled by the term's group of 8: an operand whose terms are
- * neighbours in memory is stored without bank conflicts. Order of a sum: ascending terms. */
+ *   loss_tile.cuh           the product of a tile
+ *   loss_sums.cuh           sums of exponentials that neither overflow nor vanish
+ *   loss_fwd.cuh, .cu       forward, both losses: tiles of similarities to sums; its launchers
+ *   loss_bwd.cuh, .cu       backward: tiles of similarities to dz, products of dz; its launchers
+ *   loss_batch.cuh, .cu     what launchers begin with: checks, photo weights, padded rows
+ *   loss.cu                 joining the parts of several devices
+ *   loss_{fwd,bwd}_*.cu     one dtype each, so that no file compiles long */
 #ifndef CT_KERNELS_LOSS_CUH
 #define CT_KERNELS_LOSS_CUH
 
-#include "numeric.cuh"
+#include "kernels.h"
+#include "loss_tile.cuh"
 
-namespace ctk
+namespace ctk::loss
 {
 
-constexpr int loss_threads = 256, loss_tile = 64, loss_slab = 32,
-              loss_slab_quads = loss_slab * loss_tile / 4;
+constexpr float LOG2_E = 1.44269504088896341f, LN_2 = 0.693147180559945309f;
 
-using quad = vec<float, 4>;
+enum class loss_kind { softmax, sigmoid };
 
-/* A matrix in memory (rows, columns), row-major, `stride` numbers from row to row. As an operand
- * its lines are its rows (BY_ROW: terms are neighbours in memory) or its columns. */
-template <class T> struct matrix {
-    const T *data;
-    int64_t rows, columns, stride;
-    bool vectors; /* columns and stride are multiples of 8, data is aligned */
+/* Blocks a multiprocessor of the similarities' kernels: two, within 128 registers, but for the
+ * sigmoid's in split f32, which would spill two to four of them on some architectures. */
+template <bool SPLIT, loss_kind KIND>
+constexpr int blocks_an_sm = SPLIT &&KIND == loss_kind::sigmoid ? 1 : 2;
+
+/* A kernel's parameter. */
+struct problem {
+    const float *logit_scale; /* log of the factor */
+    const float *logit_bias;  /* sigmoid only */
+    const int32_t *photo_ids; /* (N) */
+    /* (N), NULL where constant. SHARE (softmax): 1/number of equal photo ids. MASK with label
+     * smoothing: 1/counted pairs of the row, or of the column. */
+    const float *weights;
+    int64_t count; /* N */
+    float smoothing;
+    float even; /* 2/N: of a pair's share in a row and in a column without weights */
+    bool mask, share;
 };
 
+/* Lines begin .. begin + count - 1 of an operand in memory by row. */
 template <class T>
-inline matrix<T> loss_matrix(const void *data, int64_t rows, int64_t columns, int64_t stride)
+__host__ __device__ inline operand<T> lines_of(const operand<T> &all, int64_t begin, int64_t count)
 {
-    return {static_cast<const T *>(data), rows, columns, stride,
-            columns % 8 == 0 && stride % 8 == 0};
+    return {all.data + begin * all.stride, count, all.columns, all.stride};
 }
 
-/* Eight numbers from (row, column) on; zero outside the matrix. */
-template <class T>
-__device__ __forceinline__ void fetch(float (&x)[8], const matrix<T> &m, int64_t row,
-                                      int64_t column)
+/* ---- pairs --------------------------------------------------------------------------------- */
+
+/* A tile's extent and its part of the diagonal. */
+struct tile_extent {
+    int rows, columns; /* inside, 1 .. TILE */
+    int diagonal;      /* row - column of the pairs i = j; TILE where there are none */
+};
+
+/* What a tile knows of its lines, in shared memory: rows, then columns. */
+struct tile_lines {
+    int32_t *ids;   /* (2 TILE) */
+    float *weights; /* (2 TILE) */
+    tile_extent *extent;
+};
+
+/* Of rows from `row` and columns from `column` on, up to their ends. Threads 0 .. TILE-1 have a row
+ * each, the others a column. */
+__device__ __forceinline__ void note_lines(const tile_lines &lines, const problem &p, int64_t row,
+                                           int64_t row_end, int64_t column, int64_t column_end)
 {
-    const T *from = m.data + row * m.stride + column;
-    if (m.vectors && row < m.rows && column < m.columns) {
-        load<8>(x, from);
-        return;
-    }
-#pragma unroll
-    for (int u = 0; u < 8; u++)
-        x[u] = row < m.rows && column + u < m.columns ? to_float(from[u]) : 0.0f;
+    const int t = opaque((int)threadIdx.x);
+    const int64_t index = (t < TILE ? row : column) + t % TILE;
+    const bool inside = index < (t < TILE ? row_end : column_end);
+    lines.ids[t] = inside ? p.photo_ids[index] : 0;
+    if (p.weights) lines.weights[t] = inside ? p.weights[index] : 0.0f;
+    if (t > 0) return;
+    const int64_t rows = row_end - row, columns = column_end - column, diagonal = column - row;
+    *lines.extent = {rows < TILE ? (int)rows : TILE, columns < TILE ? (int)columns : TILE,
+                     diagonal > -TILE && diagonal < TILE ? (int)diagonal : TILE};
 }
 
-/* This thread's eight numbers of the slab of lines `line` .. and terms `term` .. */
-template <bool by_row, class T>
-__device__ __forceinline__ void fetch_slab(float (&x)[8], const matrix<T> &m, int64_t line,
-                                           int64_t term)
+/* What a thread's 8 x 8 pairs are to the loss, two bits a pair. */
+class lane_pairs
 {
-    const int t = (int)threadIdx.x;
-    if (by_row) fetch(x, m, line + t / 4, term + t % 4 * 8);
-    else fetch(x, m, term + t / 8, line + t % 8 * 8);
-}
-
-/* Line l of term k is number l ^ (k / 8 * 8) of row k. */
-template <bool by_row> __device__ __forceinline__ void put_slab(quad *slab, const float (&x)[8])
-{
-    const int t = (int)threadIdx.x;
-    if (by_row) {
-        float *to = reinterpret_cast<float *>(slab) + t % 4 * 8 * loss_tile;
+  public:
+    __device__ __forceinline__ lane_pairs(const problem &p, const tile_extent &extent,
+                                          const tile_lines &lines)
+    {
+        const bool plain = !p.mask && extent.rows == TILE && extent.columns == TILE;
+        counts[0] = counts[1] = plain ? ~0u : 0u;
+        positives[0] = positives[1] = 0;
+        if (plain && !p.share && extent.diagonal == TILE) return;
+        int32_t ids[8];
 #pragma unroll
-        for (int u = 0; u < 8; u++) to[u * loss_tile + ((t / 4) ^ (t % 4 * 8))] = x[u];
-    } else {
-        const int term = t / 8;
-        quad *to = slab + term * (loss_tile / 4) + ((t % 8 * 2) ^ (term / 8 * 2));
+        for (int c = 0; c < 8; c++) ids[c] = lines.ids[TILE + at.column(c)];
 #pragma unroll
-        for (int half = 0; half < 2; half++)
+        for (int r = 0; r < 8; r++) {
+            const int row = at.row(r);
+            const int32_t id = lines.ids[row];
 #pragma unroll
-            for (int u = 0; u < 4; u++) to[half].v[u] = x[4 * half + u];
-    }
-}
-
-/* sum[r][c] = terms [0, terms) of lines a_line + 4 (thread / 16) + r of a times those of lines
- * b_line + 4 (thread % 16) + c of b. Slabs: shared memory of loss_slab_quads each. All threads must
- * come. */
-template <bool a_by_row, bool b_by_row, class A, class B>
-__device__ __forceinline__ void multiply_tile(float (&sum)[4][4], const matrix<A> &a,
-                                              int64_t a_line, const matrix<B> &b, int64_t b_line,
-                                              int64_t terms, quad *a_slab, quad *b_slab)
-{
-    const int across = (int)threadIdx.x % 16, down = (int)threadIdx.x / 16;
-#pragma unroll
-    for (int r = 0; r < 4; r++)
-#pragma unroll
-        for (int c = 0; c < 4; c++) sum[r][c] = 0.0f;
-
-    float a_next[8], b_next[8];
-    fetch_slab<a_by_row>(a_next, a, a_line, 0);
-    fetch_slab<b_by_row>(b_next, b, b_line, 0);
-    for (int64_t term = 0; term < terms; term += loss_slab) {
-        __syncthreads(); /* the slab before is done with */
-        put_slab<a_by_row>(a_slab, a_next);
-        put_slab<b_by_row>(b_slab, b_next);
-        __syncthreads();
-        if (term + loss_slab < terms) {
-            fetch_slab<a_by_row>(a_next, a, a_line, term + loss_slab);
-            fetch_slab<b_by_row>(b_next, b, b_line, term + loss_slab);
-        }
-#pragma unroll 1
-        for (int group = 0; group < loss_slab / 8; group++) {
-            const quad *a_row = a_slab + group * 8 * (loss_tile / 4) + (down ^ (group * 2));
-            const quad *b_row = b_slab + group * 8 * (loss_tile / 4) + (across ^ (group * 2));
-#pragma unroll
-            for (int k = 0; k < 8; k++) {
-                const quad x = a_row[k * (loss_tile / 4)], y = b_row[k * (loss_tile / 4)];
-#pragma unroll
-                for (int r = 0; r < 4; r++)
-#pragma unroll
-                    for (int c = 0; c < 4; c++) sum[r][c] = fmaf(x.v[r], y.v[c], sum[r][c]);
+            for (int c = 0; c < 8; c++) {
+                const bool inside = row < extent.rows && at.column(c) < extent.columns,
+                           same = id == ids[c], diagonal = row - at.column(c) == extent.diagonal;
+                if (inside && (diagonal || !(p.mask && same))) counts[r / 4] |= bit(r, c);
+                if (inside && (p.share ? same : diagonal)) positives[r / 4] |= bit(r, c);
             }
         }
     }
-}
+    /* In the denominators, or in the sum. */
+    __device__ __forceinline__ bool counted(int r, int c) const
+    {
+        return counts[r / 4] & bit(r, c);
+    }
+    /* The photo is the caption's. Positive pairs are counted. */
+    __device__ __forceinline__ bool positive(int r, int c) const
+    {
+        return positives[r / 4] & bit(r, c);
+    }
+    const place at;
 
-/* The N x N similarities. */
-template <class T> struct similarities {
-    matrix<T> image, text;
-    const float *logit_scale; /* log of the factor */
-    const int32_t *photo_ids;
-    int64_t count;
-    ct_same_image same_image;
+  private:
+    static __device__ __forceinline__ uint32_t bit(int r, int c)
+    {
+        return 1u << (r % 4 * 8 + c);
+    }
+    uint32_t counts[2], positives[2];
 };
 
-/* Both directions' arguments name these things alike. */
-template <class T, class Args> similarities<T> similarities_of(const Args *args)
+/* Whether any target of the tile is not 0. */
+__device__ __forceinline__ bool has_targets(const problem &p, const tile_extent &extent)
 {
-    const int64_t count = args->image.dim[0], width = args->image.dim[1];
-    return {loss_matrix<T>(args->image.data, count, width, width),
-            loss_matrix<T>(args->text.data, count, width, width),
-            (const float *)args->logit_scale.data,
-            (const int32_t *)args->photo_ids.data,
-            count,
-            args->same_image};
+    return p.share || p.smoothing > 0.0f || extent.diagonal < TILE;
 }
 
-/* What pair (i, j) is to the loss. */
-struct pair_role {
-    bool counted;  /* in the denominators */
-    bool positive; /* shares the target */
+/* The mean of row_target and col_target (op.h) of a pair. */
+__device__ __forceinline__ float target_of(const problem &p, const tile_lines &lines,
+                                           const lane_pairs &pairs, int r, int c)
+{
+    const float *row = lines.weights + pairs.at.row(r);
+    float target = 0.0f;
+    if (pairs.positive(r, c)) target = (1.0f - p.smoothing) * (p.share ? *row : 1.0f);
+    if (p.smoothing > 0.0f && pairs.counted(r, c)) {
+        const float both = p.mask ? *row + lines.weights[TILE + pairs.at.column(c)] : p.even;
+        target += 0.5f * p.smoothing * both;
+    }
+    return target;
+}
+
+/* ---- what launchers ask of the files of one dtype ---------------------------------------------
+ */
+
+struct power_sum; /* loss_sums.cuh */
+
+/* Forward over a band of rows: where its sums go. */
+struct forward_band {
+    int64_t row, rows; /* index of the first; image's lines begin there */
+    int row_tiles, column_tiles;
+    int run;                /* column tiles that a block takes */
+    power_sum *row_sums;    /* (runs, row_stride) */
+    float *row_targets;     /* (runs, row_stride) sums of target z */
+    power_sum *column_sums; /* (row tiles, N) */
+    double *losses;         /* (blocks), sigmoid only */
+    int64_t row_stride;
 };
 
-__device__ __forceinline__ pair_role role_of(ct_same_image same_image, bool inside, bool diagonal,
-                                             bool same_photo)
+/* Backward over a rectangle of pairs. */
+template <class T> struct gradient_chunk {
+    int64_t row, column; /* indices of the first; image's and text's lines begin there */
+    int rows, columns;
+    T *dz; /* whole tiles, zero where there is no pair; times DZ_FACTOR<T> */
+    int64_t stride;
+    const float *row_lse, *col_lse; /* (N), softmax only */
+    double *sums;                   /* (2, GRADIENT_SLOTS) += sums of dz z and of dz; may be NULL */
+};
+
+constexpr int CHUNK = 4096, GRADIENT_SLOTS = (CHUNK / TILE) * (CHUNK / TILE);
+
+/* A power of two that keeps dz, 2 at most, among f16's normal numbers down to 3.7e-9. */
+template <class T> constexpr float DZ_FACTOR = std::is_same_v<T, __half> ? 16384.0f : 1.0f;
+
+/* One side's product: sum = [sum +] dz other; when last, to = factor sum. */
+template <class T> struct gradient_product {
+    operand<T> dz, other;
+    T *to;
+    float *sum; /* (rows, width); may be NULL when there is but one product */
+    int rows, terms;
+    bool add, last;
+};
+
+template <class T> struct gradient_products {
+    gradient_product<T> image, text; /* rows 0: none */
+    const float *logit_scale;
+    const float *loss_scale; /* NULL: 1 */
+    float share;             /* of a pair in the loss, over DZ_FACTOR<T> */
+    int width;
+};
+
+template <class T>
+cudaError_t launch_forward(loss_kind kind, const problem &p, const operand<T> &image,
+                           const operand<T> &text, const forward_band &band,
+                           const ctk_launch *launch);
+template <class T>
+cudaError_t launch_gradients(loss_kind kind, const problem &p, const operand<T> &image,
+                             const operand<T> &text, const gradient_chunk<T> &chunk,
+                             const ctk_launch *launch);
+template <class T>
+cudaError_t launch_products(const gradient_products<T> &products, const ctk_launch *launch);
+
+/* Calls f with whether f32 operands are split: 16-bit ones never are. */
+template <class T, class F> cudaError_t with_split(const ctk_launch *launch, F f)
 {
-    const bool share = same_image == CT_SAME_IMAGE_SHARE, mask = same_image == CT_SAME_IMAGE_MASK;
-    return {inside && (diagonal || !(mask && same_photo)),
-            inside && (share ? same_photo : diagonal)};
+    if constexpr (sizeof(T) == 4)
+        if (!launch->tf32) return f(std::true_type());
+    return f(std::false_type());
 }
 
-} // namespace ctk
+} // namespace ctk::loss
 
 #endif

@@ -1,4 +1,4 @@
-/* Tensor cores and asynchronous copies: the only file with PTX in it. Fragment layouts are those of
+/* Tensor cores, asynchronous copies, the exponential unit: the only file with PTX in it. Fragment layouts are those of
  * the PTX ISA, "Matrix multiply-accumulate operation using mma instruction"; with lane l,
  * g = l / 4 and t = l % 4:
  *
@@ -13,7 +13,9 @@
  * with lanes 0-15's addresses. cp_async_16: 16 bytes, or `bytes` of them (0 to 16) and zeros after,
  * from global to shared, both 16-byte-aligned; visible to this thread after cp_async_wait, to
  * others after a barrier too. cp_async_wait<N>: all but this thread's last N committed groups are
- * complete. */
+ * complete. exp2_approx: 2^x in one instruction, within 2 units in the last place; 0 where the
+ * result is below 2^-126. opaque: x itself, of which the compiler knows nothing: what is computed
+ * from it in a loop is computed there, not before the loop and kept in registers. */
 #ifndef CT_KERNELS_MMA_CUH
 #define CT_KERNELS_MMA_CUH
 
@@ -38,6 +40,17 @@ using simt::ldmatrix_x4;
 using simt::ldmatrix_x4_trans;
 using simt::mma_m16n8k8_tf32;
 using simt::tf32;
+
+inline int opaque(int x)
+{
+    return x;
+}
+
+inline float exp2_approx(float x)
+{
+    const float y = exp2f(x);
+    return y < 1.17549435e-38f ? 0.0f : y;
+}
 
 #else
 
@@ -132,6 +145,19 @@ __device__ __forceinline__ void cp_async_commit()
 template <int N> __device__ __forceinline__ void cp_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+__device__ __forceinline__ int opaque(int x)
+{
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 #endif

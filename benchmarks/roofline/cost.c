@@ -129,6 +129,18 @@ COST(avgpool_bwd)
     writes(c, &a->dx, END);
 }
 
+COST(patch_tokens_fwd)
+{
+    reads(c, &a->patches, &a->class_token, &a->position, END);
+    writes(c, &a->y, END);
+}
+
+COST(patch_tokens_bwd)
+{
+    reads(c, &a->dy, END);
+    writes(c, &a->dpatches, &a->dclass_token, &a->dposition, END);
+}
+
 COST(linear_fwd)
 {
     reads(c, &a->x, &a->w, &a->bias, END);
@@ -242,19 +254,60 @@ COST(gather_rows_bwd)
     writes(c, &a->dx, END);
 }
 
+/* Similarities of `rows` of all N pairs with all N. */
+static double similarity_flops(const ct_tensor *image, int64_t rows)
+{
+    return 2.0 * (double)rows * (double)ct_tensor_count(image);
+}
+
+/* The similarities of own rows and of own columns, and one product of each side's. */
+static double loss_backward_flops(const ct_tensor *image, const ct_tensor *dimage)
+{
+    const double rectangle = similarity_flops(image, dimage->dim[0]),
+                 square = similarity_flops(dimage, dimage->dim[0]);
+    return 4 * rectangle - square;
+}
+
 COST(clip_loss_fwd)
 {
     reads(c, &a->image, &a->text, &a->photo_ids, END);
-    writes(c, &a->row_lse, &a->col_lse, &a->loss, END);
-    c->flops = product(&a->image, a->image.dim[0]);
+    writes(c, &a->row_lse, &a->col_lse, &a->target, END);
+    c->flops = similarity_flops(&a->image, a->row_lse.dim[0]);
     c->dtype = a->image.dtype;
+}
+
+COST(clip_loss_merge)
+{
+    reads(c, &a->parts, END);
+    writes(c, &a->lse, END);
+}
+
+COST(clip_loss_total)
+{
+    reads(c, &a->row_lse, &a->col_lse, &a->target, END);
+    writes(c, &a->loss, END);
 }
 
 COST(clip_loss_bwd)
 {
     reads(c, &a->image, &a->text, &a->row_lse, &a->col_lse, &a->photo_ids, END);
     writes(c, &a->dimage, &a->dtext, END);
-    c->flops = 3 * product(&a->image, a->image.dim[0]);
+    c->flops = loss_backward_flops(&a->image, &a->dimage);
+}
+
+COST(siglip_loss_fwd)
+{
+    reads(c, &a->image, &a->text, &a->photo_ids, END);
+    writes(c, &a->loss, END);
+    c->flops = similarity_flops(&a->image, a->rows);
+    c->dtype = a->image.dtype;
+}
+
+COST(siglip_loss_bwd)
+{
+    reads(c, &a->image, &a->text, &a->photo_ids, END);
+    writes(c, &a->dimage, &a->dtext, END);
+    c->flops = loss_backward_flops(&a->image, &a->dimage);
 }
 
 COST(cast)

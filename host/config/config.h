@@ -35,7 +35,8 @@ typedef enum ct_image_encoder {
     CT_RESNET18,
     CT_RESNET34,
     CT_RESNET50,
-    CT_RESNET101
+    CT_RESNET101,
+    CT_VIT
 } ct_image_encoder;
 
 typedef enum ct_text_encoder { CT_DISTILBERT } ct_text_encoder;
@@ -50,6 +51,11 @@ typedef enum ct_projection_kind {
 } ct_projection_kind;
 
 typedef enum ct_schedule_kind { CT_SCHEDULE_COSINE, CT_SCHEDULE_CONSTANT } ct_schedule_kind;
+
+typedef enum ct_loss_kind {
+    CT_LOSS_SOFTMAX, /* symmetric cross-entropy (CLIP) */
+    CT_LOSS_SIGMOID  /* pairwise sigmoid (SigLIP) */
+} ct_loss_kind;
 
 typedef enum ct_same_image_kind {
     CT_CONFIG_MASK,
@@ -82,9 +88,13 @@ typedef struct ct_config {
     } data;
 
     struct {
-        ct_image_encoder encoder; /* image.encoder: resnet18 | resnet34 | resnet50 | resnet101 */
+        ct_image_encoder encoder; /* image.encoder: resnet18 | resnet34 | resnet50 | resnet101 |
+                                     vit */
         int64_t size;             /* image.size: pixels a side, 32..1024 */
-        char *weights; /* image.weights: safetensors with torchvision's names, "" = from scratch */
+        int64_t patch_size;       /* image.patch_size: pixels a side of a ViT's patches */
+        int64_t width, depth, heads, ffn; /* image.width, .depth, .heads, .ffn: of a ViT */
+        char *weights; /* image.weights: safetensors with torchvision's or, for a ViT, timm's names,
+                          "" = from scratch */
         double mean[3], std[3];         /* image.mean, image.std: of the channels in [0, 1] */
         ct_interpolation interpolation; /* image.interpolation: bilinear | bicubic */
         double crop_scale[2];           /* image.crop_scale: area share of the random crop */
@@ -113,15 +123,20 @@ typedef struct ct_config {
     } projection;
 
     struct {
+        ct_loss_kind kind;             /* loss.kind: softmax | sigmoid */
         ct_same_image_kind same_image; /* loss.same_image: mask | share | negative */
         double logit_scale_init;       /* loss.logit_scale_init: as a factor, default 1/0.07 */
         double logit_scale_max;        /* loss.logit_scale_max: as a factor, default 100 */
+        double logit_bias_init;        /* loss.logit_bias_init: sigmoid only */
+        double label_smoothing;        /* loss.label_smoothing: [0, 1), softmax only */
     } loss;
 
     struct {
-        int64_t batch_size;                /* train.batch_size: photos a step, >= 2 */
-        int64_t epochs;                    /* train.epochs */
-        int64_t max_steps;                 /* train.max_steps: 0 = as epochs say */
+        int64_t batch_size;       /* train.batch_size: photos a step, >= 2 */
+        int64_t micro_batch_size; /* train.micro_batch_size: photos that go through a tower at once,
+                                     0 = all of the batch */
+        int64_t epochs;           /* train.epochs */
+        int64_t max_steps;        /* train.max_steps: 0 = as epochs say */
         double lr_image, lr_text, lr_head; /* train.lr_image, .lr_text, .lr_head */
         double weight_decay;       /* train.weight_decay: not on norms, biases, logit_scale */
         double beta1, beta2, eps;  /* train.beta1, .beta2, .eps */
@@ -144,6 +159,13 @@ typedef struct ct_config {
         char *plan_cache;   /* cuda.plan_cache: file that remembers autotuned choices, "" = none */
     } cuda;
 } ct_config;
+
+/* Photos, or captions, that go through a tower at once, in training and in evaluation. */
+static inline int64_t ct_config_pass_size(const ct_config *config)
+{
+    const int64_t batch = config->train.batch_size, micro = config->train.micro_batch_size;
+    return micro > 0 && micro < batch ? micro : batch;
+}
 
 /* All keys at their defaults. Destroy with ct_config_destroy. */
 CT_NODISCARD ct_status ct_config_create(ct_config **out);

@@ -29,7 +29,7 @@ const ct_section ct_sections[] = {
     {"text", "The text tower. Its sizes are DistilBERT's (Sanh et al. 2019, `distilbert-base`); "
              "change them only when training it from scratch."},
     {"projection", "From each tower's features to the space that photos and captions share."},
-    {"loss", "The symmetric contrastive loss (Radford et al. 2021, CLIP)."},
+    {"loss", "The contrastive loss between all photos and all captions of a batch."},
     {"train", "Optimiser (AdamW, Loshchilov & Hutter 2019), schedule and bookkeeping."},
     {"cuda", "How a GPU is driven. The processor ignores this section."},
 };
@@ -91,16 +91,28 @@ const ct_key ct_keys[] = {
      .help = "Share of malformed caption rows, and of photos that cannot be read, that is put up "
              "with. Each is reported and left out; more of them end the run."},
 
-    {CHOICE(image.encoder), NAMES("resnet18", "resnet34", "resnet50", "resnet101"),
+    {CHOICE(image.encoder), NAMES("resnet18", "resnet34", "resnet50", "resnet101", "vit"),
      .preset = "resnet50",
-     .help = "The network (He et al. 2016, with the stride in the 3 × 3 convolution of a "
-             "bottleneck, as torchvision has it)."},
+     .help =
+         "The network: a ResNet (He et al. 2016, with the stride in the 3 × 3 convolution of a "
+         "bottleneck, as torchvision has it), or a Vision Transformer (Dosovitskiy et al. 2021, "
+         "as timm has it) whose sizes the next keys give."},
+    {WHOLE(image.patch_size), WHOLE_RANGE(1, 1024), .preset = "16",
+     .help = "Of a ViT: width and height of a patch in pixels; divides `image.size`. The defaults "
+             "of this and the next four keys are ViT-B/16."},
+    {WHOLE(image.width), WHOLE_RANGE(1, 8192), .preset = "768",
+     .help = "Of a ViT: features a token. A multiple of `image.heads`."},
+    {WHOLE(image.depth), WHOLE_RANGE(1, 64), .preset = "12", .help = "Of a ViT: blocks."},
+    {WHOLE(image.heads), WHOLE_RANGE(1, 256), .preset = "12",
+     .help = "Of a ViT: attention heads a block."},
+    {WHOLE(image.ffn), WHOLE_RANGE(1, 65536), .preset = "3072",
+     .help = "Of a ViT: features inside a feed-forward block."},
     {WHOLE(image.size), WHOLE_RANGE(32, 1024), .preset = "224",
      .help = "Width and height of the square the network sees, in pixels. 224 is what the "
              "published weights were trained with."},
     {TEXT(image.weights), .preset = "\"\"",
-     .help = "Pretrained weights: a safetensors file with torchvision's names; `fc` is ignored. "
-             "Empty: random weights (He et al. 2015)."},
+     .help = "Pretrained weights: a safetensors file with torchvision's names for a ResNet, timm's "
+             "for a ViT; `fc` and `head` are ignored. Empty: random weights."},
     {REALS(image.mean, 3), REAL_RANGE(0, 1), .preset = "[0.485, 0.456, 0.406]",
      .help = "Mean of red, green and blue, taken off values scaled to 0…1. The default is "
              "ImageNet's, which torchvision's weights expect."},
@@ -158,6 +170,11 @@ const ct_key ct_keys[] = {
     {REAL(projection.dropout), REAL_RANGE(0, 1), .below_max = true, .preset = "0.1",
      .help = "Dropout in `mlp`; `linear` has none."},
 
+    {CHOICE(loss.kind), NAMES("softmax", "sigmoid"), .preset = "softmax",
+     .help =
+         "`softmax`: the symmetric cross-entropy of CLIP (Radford et al. 2021). `sigmoid`: each "
+         "pair on its own, with a learned bias (Zhai et al. 2023, SigLIP); it starts best with "
+         "`loss.logit_scale_init: 10`."},
     {CHOICE(loss.same_image), NAMES("mask", "share", "negative"), .preset = "mask",
      .help = "Pairs in a batch that show the same photo: `mask` leaves them out of the "
              "denominator, `share` spreads the target over them, `negative` pushes them apart as "
@@ -167,10 +184,22 @@ const ct_key ct_keys[] = {
      .help = "The factor on cosines at the start: 1/temperature. The default is CLIP's 1/0.07."},
     {REAL(loss.logit_scale_max), REAL_RANGE(0, 1000), .above_min = true, .preset = "100",
      .help = "The learned factor is kept at or below this, which prevents instability. CLIP's."},
+    {REAL(loss.logit_bias_init), REAL_RANGE(-1000, 1000), .preset = "-10",
+     .help = "The learned bias at the start, with `loss.kind: sigmoid`: negative, as nearly all "
+             "pairs are. SigLIP's."},
+    {REAL(loss.label_smoothing), REAL_RANGE(0, 1), .below_max = true, .preset = "0",
+     .help = "Share of the target that is spread over all pairs of a row or column that count "
+             "(Szegedy et al. 2016), with `loss.kind: softmax`. CLIP has none."},
 
     {WHOLE(train.batch_size), WHOLE_RANGE(2, 1048576), .preset = "128",
      .help = "Photos a step, each with one of its captions. All others of the batch are its "
              "negatives, so larger is better while memory lasts (CLIP's was 32768)."},
+    {WHOLE(train.micro_batch_size), WHOLE_RANGE(0, 1048576), .preset = "0",
+     .help = "When a batch's activations do not fit in memory: so many photos and captions go "
+             "through a tower at once, while the loss still sees the whole batch (Gao et al. 2021, "
+             "GradCache). The gradients are those of the whole batch; each tower runs forward "
+             "twice, a third more work. BatchNorm's statistics are those of a micro-batch. 0: all "
+             "at once."},
     {WHOLE(train.epochs), WHOLE_RANGE(1, 1000000), .preset = "10",
      .help = "Passes over the training photos, each with one random caption a photo."},
     {WHOLE(train.max_steps), WHOLE_RANGE(0, 1000000000000), .preset = "0",

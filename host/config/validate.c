@@ -51,11 +51,26 @@ static ct_status check_data(const ct_config *config)
     return CT_OK;
 }
 
+static ct_status check_vit(const ct_config *config)
+{
+    if (config->image.encoder != CT_VIT) return CT_OK;
+    if (config->image.size % config->image.patch_size != 0)
+        return ct_fail(CT_ERR_CONFIG,
+                       "image.size: expected a multiple of image.patch_size (%lld), found %lld",
+                       (long long)config->image.patch_size, (long long)config->image.size);
+    if (config->image.width % config->image.heads != 0)
+        return ct_fail(CT_ERR_CONFIG,
+                       "image.width: expected a multiple of image.heads (%lld), found %lld",
+                       (long long)config->image.heads, (long long)config->image.width);
+    return CT_OK;
+}
+
 ct_status ct_config_validate(const ct_config *config)
 {
     CT_TRY(check_data(config));
     CT_TRY(check_pair(config->image.crop_scale, "image.crop_scale"));
     CT_TRY(check_pair(config->image.crop_ratio, "image.crop_ratio"));
+    CT_TRY(check_vit(config));
     if (config->text.width % config->text.heads != 0)
         return ct_fail(CT_ERR_CONFIG,
                        "text.width: expected a multiple of text.heads (%lld), found %lld",
@@ -65,6 +80,8 @@ ct_status ct_config_validate(const ct_config *config)
                        "loss.logit_scale_init: expected at most loss.logit_scale_max (%.15g), "
                        "found %.15g",
                        config->loss.logit_scale_max, config->loss.logit_scale_init);
+    if (config->loss.kind == CT_LOSS_SIGMOID && config->loss.label_smoothing > 0)
+        return ct_fail(CT_ERR_CONFIG, "loss.label_smoothing: is for loss.kind: softmax only");
     if (config->train.stochastic_rounding && config->precision != CT_PRECISION_AUTO &&
         config->precision != CT_PRECISION_BF16)
         return ct_fail(CT_ERR_CONFIG,

@@ -33,6 +33,8 @@
     X(attention_bwd)                                                                               \
     X(clip_loss_fwd)                                                                               \
     X(clip_loss_bwd)                                                                               \
+    X(siglip_loss_fwd)                                                                             \
+    X(siglip_loss_bwd)                                                                             \
     X(grad_norm)
 
 typedef struct ct_cpu_device {

@@ -30,15 +30,15 @@ static ct_status start(ct_loader *loader, ct_loader **out)
     return status;
 }
 
-static ct_status create(const ct_config *config, const ct_dataset *dataset, int32_t photo_count,
-                        ct_loader **out)
+static ct_status create(const ct_config *config, const ct_dataset *dataset, int64_t batch_size,
+                        int32_t photo_count, ct_loader **out)
 {
     ct_loader *loader;
     CT_TRY(ct_alloc(1, sizeof *loader, "a loader", &loader));
     loader->config = config;
     loader->dataset = dataset;
     loader->photo_count = photo_count;
-    loader->batch_size = (int32_t)config->train.batch_size;
+    loader->batch_size = (int32_t)batch_size;
     pthread_mutex_init(&loader->mutex, NULL);
     pthread_cond_init(&loader->work, NULL);
     pthread_cond_init(&loader->ready, NULL);
@@ -51,7 +51,7 @@ ct_status ct_loader_create_training(const ct_config *config, const ct_dataset *d
                                     int32_t photo_count, int64_t first_step, ct_loader **out)
 {
     ct_loader *loader;
-    CT_TRY(create(config, dataset, photo_count, &loader));
+    CT_TRY(create(config, dataset, config->train.batch_size, photo_count, &loader));
     loader->store = store;
     loader->first_step = first_step;
     loader->batch_limit = INT64_MAX;
@@ -66,7 +66,7 @@ ct_status ct_loader_create_evaluation(const ct_config *config, const ct_dataset 
                                       const int32_t *photos, int32_t photo_count, ct_loader **out)
 {
     ct_loader *loader;
-    CT_TRY(create(config, dataset, photo_count, &loader));
+    CT_TRY(create(config, dataset, ct_config_pass_size(config), photo_count, &loader));
     loader->batch_limit = (photo_count + (int64_t)loader->batch_size - 1) / loader->batch_size;
     ct_status status = ct_alloc((size_t)photo_count, sizeof *photos, "photos", &loader->photos);
     if (status != CT_OK) {

@@ -41,7 +41,8 @@ CT_NODISCARD ct_status ct_loader_create_training(const ct_config *config, const 
                                                  ct_loader **out);
 
 /* Evaluation: each photo once, in the given order, centre-cropped; unreadable ones are reported
- * and left out (their batches are smaller). No captions. */
+ * and left out (their batches are smaller). No captions. A batch is as many photos as go through a
+ * tower at once (ct_config_pass_size). */
 CT_NODISCARD ct_status ct_loader_create_evaluation(const ct_config *config,
                                                    const ct_dataset *dataset, const int32_t *photos,
                                                    int32_t photo_count, ct_loader **out);

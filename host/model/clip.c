@@ -3,9 +3,10 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "model/contrastive.h"
+#include "model/image_tower.h"
 #include "model/inputs.h"
 #include "model/projection.h"
-#include "model/resnet.h"
 
 #define L2NORM_EPS 1e-12f /* torch.nn.functional.normalize's default */
 
@@ -18,28 +19,33 @@ enum {
 
 #define LOSS_SCALE_START 65536.0f
 
+/* Embeddings of a whole batch, or of a micro-batch's rows, and the loss's gradient. */
+typedef struct embeddings {
+    ct_tensor value, grad; /* (N, dim); grad in training only */
+} embeddings;
+
 /* What one side (images or texts) hands from tower to loss and back; a row each. */
 typedef struct branch {
-    ct_tensor features, dfeatures;   /* (N, F) */
-    ct_tensor projected;             /* (N, dim) */
-    ct_tensor embedding, dembedding; /* (N, dim) */
-    ct_tensor inv_norm;              /* (N) */
+    ct_tensor features, dfeatures; /* (N, F) */
+    ct_tensor projected;           /* (N, dim) */
+    ct_tensor inv_norm;            /* (N) */
+    embeddings embedding;
 } branch;
 
 struct ct_clip {
-    ct_clip_limits limits;   /* of what is asked for */
-    ct_clip_limits capacity; /* the same rounded up as inputs.h has it: what is planned for */
+    ct_clip_limits limits;
+    int32_t pass; /* most pairs that go through a tower at once */
     const ct_config *config;
     ct_device *device;
     ct_params *params;
-    ct_resnet *resnet;
+    ct_image_tower *image_tower;
     ct_distilbert *bert;
     ct_projection *image_projection, *text_projection;
-    const ct_param *logit_scale;
+    ct_contrastive contrastive;
     const ct_param *loss_scale; /* NULL: none is needed */
 
     void *memory;     /* of the activation stack */
-    ct_arena stack;   /* loss | inputs | rows of the two branches | towers' activations */
+    ct_arena stack;   /* loss | inputs | embeddings | rows of the branches | towers' activations */
     size_t stack_top; /* above the loss and the inputs, which outlive a step */
     ct_tensor loss;   /* (1) */
     ct_inputs inputs;
@@ -58,40 +64,43 @@ static ct_exec make_exec(ct_clip *clip, bool planning, bool training)
                      .step = clip->inputs.step};
 }
 
-static ct_status push_branch(const ct_clip *clip, const ct_exec *exec, int64_t count,
-                             int64_t features, branch *out)
+static ct_status push_embeddings(const ct_clip *clip, const ct_exec *exec, int64_t count,
+                                 embeddings *out)
 {
-    const int64_t dim = clip->config->projection.dim;
-    const ct_dtype dtype = clip->device->compute_dtype;
-    out->features = out->dfeatures = ct_tensor2(NULL, dtype, count, features);
-    out->projected = out->embedding = out->dembedding = ct_tensor2(NULL, dtype, count, dim);
-    out->inv_norm = ct_tensor1(NULL, CT_F32, count);
+    *out = (embeddings){.value = ct_tensor2(NULL, clip->device->compute_dtype, count,
+                                            clip->config->projection.dim)};
+    CT_TRY(ct_exec_push(exec, &out->value));
+    if (!exec->training) return CT_OK;
+    out->grad = out->value;
+    return ct_exec_push(exec, &out->grad);
+}
+
+static embeddings rows_of(const embeddings *whole, int64_t first, int64_t count)
+{
+    embeddings rows = {.value = ct_tensor_rows(&whole->value, first, count)};
+    if (ct_tensor_present(&whole->grad)) rows.grad = ct_tensor_rows(&whole->grad, first, count);
+    return rows;
+}
+
+/* `features`: how many there are of a row. */
+static ct_status push_branch(const ct_exec *exec, const embeddings *embedding, int64_t features,
+                             branch *out)
+{
+    const ct_tensor *value = &embedding->value;
+    *out = (branch){.embedding = *embedding, .projected = *value};
+    out->features = out->dfeatures = ct_tensor2(NULL, value->dtype, value->dim[0], features);
+    out->inv_norm = ct_tensor1(NULL, CT_F32, value->dim[0]);
     CT_TRY(ct_exec_push(exec, &out->features));
     CT_TRY(ct_exec_push(exec, &out->projected));
-    CT_TRY(ct_exec_push(exec, &out->embedding));
     CT_TRY(ct_exec_push(exec, &out->inv_norm));
-    if (!exec->training) return CT_OK;
-    CT_TRY(ct_exec_push(exec, &out->dfeatures));
-    return ct_exec_push(exec, &out->dembedding);
-}
-
-static ct_status push_image_branch(const ct_clip *clip, const ct_exec *exec, int64_t count,
-                                   branch *out)
-{
-    return push_branch(clip, exec, count, ct_resnet_features(clip->resnet), out);
-}
-
-static ct_status push_text_branch(const ct_clip *clip, const ct_exec *exec, int64_t count,
-                                  branch *out)
-{
-    return push_branch(clip, exec, count, clip->config->text.width, out);
+    return exec->training ? ct_exec_push(exec, &out->dfeatures) : CT_OK;
 }
 
 /* The branch from its features to its embedding, and back. */
 static ct_status head_forward(ct_projection *projection, const ct_exec *exec, const branch *b)
 {
     CT_TRY(ct_projection_forward(projection, exec, &b->features, &b->projected));
-    return ct_op_l2norm_fwd(exec, &(ct_l2norm_fwd_args){.y = b->embedding,
+    return ct_op_l2norm_fwd(exec, &(ct_l2norm_fwd_args){.y = b->embedding.value,
                                                         .inv_norm = b->inv_norm,
                                                         .x = b->projected,
                                                         .eps = L2NORM_EPS});
@@ -99,37 +108,43 @@ static ct_status head_forward(ct_projection *projection, const ct_exec *exec, co
 
 static ct_status head_backward(ct_projection *projection, const ct_exec *exec, const branch *b)
 {
-    CT_TRY(ct_op_l2norm_bwd(exec, &(ct_l2norm_bwd_args){.dx = b->dembedding,
-                                                        .dy = b->dembedding,
-                                                        .y = b->embedding,
+    CT_TRY(ct_op_l2norm_bwd(exec, &(ct_l2norm_bwd_args){.dx = b->embedding.grad,
+                                                        .dy = b->embedding.grad,
+                                                        .y = b->embedding.value,
                                                         .inv_norm = b->inv_norm}));
-    return ct_projection_backward(projection, exec, &b->dfeatures, &b->dembedding);
+    return ct_projection_backward(projection, exec, &b->dfeatures, &b->embedding.grad);
 }
 
-static ct_status image_forward(const ct_clip *clip, const ct_exec *exec, const branch *b)
+/* Of the micro-batch that exec names, into these rows of the batch's embeddings. */
+static ct_status image_forward(const ct_clip *clip, const ct_exec *exec, const embeddings *rows,
+                               branch *b)
 {
-    const ct_tensor *pixels = &clip->inputs.pixels;
-    ct_image_normalize_fwd_args normalize = {.x = *pixels, .y = *pixels};
+    const ct_tensor pixels = ct_inputs_pixels(&clip->inputs, exec->micro);
+    ct_image_normalize_fwd_args normalize = {.x = pixels, .y = pixels};
     normalize.y.dtype = clip->device->compute_dtype;
     for (int c = 0; c < 3; c++) {
         normalize.mean[c] = (float)clip->config->image.mean[c];
         normalize.std[c] = (float)clip->config->image.std[c];
     }
+    CT_TRY(push_branch(exec, rows, ct_image_tower_features(clip->image_tower), b));
     CT_TRY(ct_exec_push(exec, &normalize.y));
     CT_TRY(ct_op_image_normalize_fwd(exec, &normalize));
-    CT_TRY(ct_resnet_forward(clip->resnet, exec, &normalize.y, &b->features));
+    CT_TRY(ct_image_tower_forward(clip->image_tower, exec, &normalize.y, &b->features));
     return head_forward(clip->image_projection, exec, b);
 }
 
 static ct_status image_backward(const ct_clip *clip, const ct_exec *exec, const branch *b)
 {
     CT_TRY(head_backward(clip->image_projection, exec, b));
-    return ct_resnet_backward(clip->resnet, exec, &b->dfeatures);
+    return ct_image_tower_backward(clip->image_tower, exec, &b->dfeatures);
 }
 
-static ct_status text_forward(const ct_clip *clip, const ct_exec *exec, const branch *b)
+static ct_status text_forward(const ct_clip *clip, const ct_exec *exec, const embeddings *rows,
+                              branch *b)
 {
-    CT_TRY(ct_distilbert_forward(clip->bert, exec, &clip->inputs.text, &b->features));
+    const ct_text_input texts = ct_inputs_text(&clip->inputs, exec->micro);
+    CT_TRY(push_branch(exec, rows, clip->config->text.width, b));
+    CT_TRY(ct_distilbert_forward(clip->bert, exec, &texts, &b->features));
     return head_forward(clip->text_projection, exec, b);
 }
 
@@ -139,80 +154,92 @@ static ct_status text_backward(const ct_clip *clip, const ct_exec *exec, const b
     return ct_distilbert_backward(clip->bert, exec, &b->dfeatures);
 }
 
-/* The loss of the two branches' embeddings, and its gradient with respect to them. */
-static ct_status loss_forward_backward(const ct_clip *clip, const ct_exec *exec,
-                                       const branch *image, const branch *text)
+/* The loss of the batch's embeddings, and its gradient with respect to them. */
+static ct_status loss_pass(const ct_clip *clip, const ct_exec *exec, const embeddings *image,
+                           const embeddings *text)
 {
+    ct_contrastive_batch batch = {.loss = clip->loss,
+                                  .dimage = image->grad,
+                                  .dtext = text->grad,
+                                  .image = image->value,
+                                  .text = text->value,
+                                  .photo_ids = clip->inputs.photo_ids};
+    if (clip->loss_scale) batch.loss_scale = clip->loss_scale->value;
+    return ct_contrastive_forward_backward(&clip->contrastive, exec, &batch);
+}
+
+typedef ct_status forward_call(const ct_clip *, const ct_exec *, const embeddings *, branch *);
+typedef ct_status backward_call(const ct_clip *, const ct_exec *, const branch *);
+
+/* One side's tower, a micro-batch at a time; backward NULL: what it would need is dropped. */
+static ct_status micro_passes(const ct_clip *clip, const ct_exec *exec, const embeddings *whole,
+                              forward_call *forward, backward_call *backward)
+{
+    const int64_t count = whole->value.dim[0];
     const size_t mark = ct_arena_mark(exec->activations);
-    const ct_tensor *photo_ids = &clip->inputs.photo_ids;
-    const ct_same_image same_image = (ct_same_image)clip->config->loss.same_image;
-    ct_tensor row_lse = ct_tensor1(NULL, CT_F32, photo_ids->dim[0]), col_lse = row_lse;
-    CT_TRY(ct_exec_push(exec, &row_lse));
-    CT_TRY(ct_exec_push(exec, &col_lse));
-    CT_TRY(
-        ct_op_clip_loss_fwd(exec, &(ct_clip_loss_fwd_args){.loss = clip->loss,
-                                                           .row_lse = row_lse,
-                                                           .col_lse = col_lse,
-                                                           .image = image->embedding,
-                                                           .text = text->embedding,
-                                                           .logit_scale = clip->logit_scale->value,
-                                                           .photo_ids = *photo_ids,
-                                                           .same_image = same_image}));
-    ct_clip_loss_bwd_args backward = {.dimage = image->dembedding,
-                                      .dtext = text->dembedding,
-                                      .dlogit_scale = clip->logit_scale->grad,
-                                      .image = image->embedding,
-                                      .text = text->embedding,
-                                      .logit_scale = clip->logit_scale->value,
-                                      .photo_ids = *photo_ids,
-                                      .row_lse = row_lse,
-                                      .col_lse = col_lse,
-                                      .same_image = same_image};
-    if (clip->loss_scale) backward.loss_scale = clip->loss_scale->value;
-    CT_TRY(ct_op_clip_loss_bwd(exec, &backward));
-    ct_arena_release(exec->activations, mark);
+    ct_exec micro = *exec;
+    micro.repeated = backward != NULL;
+    for (; micro.micro < ct_inputs_micro_count(&clip->inputs, count); micro.micro++) {
+        const embeddings rows = rows_of(whole, (int64_t)micro.micro * clip->inputs.micro,
+                                        ct_inputs_micro_size(&clip->inputs, count, micro.micro));
+        branch b;
+        CT_TRY(forward(clip, &micro, &rows, &b));
+        if (backward) CT_TRY(backward(clip, &micro, &b));
+        ct_arena_release(exec->activations, mark);
+    }
     return CT_OK;
+}
+
+/* Gradients of a batch whose activations do not fit (Gao et al. 2021, GradCache): embeddings of all
+ * micro-batches, keeping nothing else; the loss of the whole batch; then each micro-batch forward
+ * again, and backward from its rows of the loss's gradient. */
+static ct_status cached_pass(const ct_clip *clip, const ct_exec *exec, const embeddings *image,
+                             const embeddings *text)
+{
+    CT_TRY(micro_passes(clip, exec, image, image_forward, NULL));
+    CT_TRY(micro_passes(clip, exec, text, text_forward, NULL));
+    CT_TRY(loss_pass(clip, exec, image, text));
+    CT_TRY(micro_passes(clip, exec, image, image_forward, image_backward));
+    return micro_passes(clip, exec, text, text_forward, text_backward);
 }
 
 static ct_status training_pass(const ct_clip *clip, const ct_exec *exec)
 {
     const int64_t count = clip->inputs.photo_ids.dim[0];
-    branch image, text;
-    CT_TRY(push_image_branch(clip, exec, count, &image));
-    CT_TRY(push_text_branch(clip, exec, count, &text));
+    embeddings image, text;
+    CT_TRY(push_embeddings(clip, exec, count, &image));
+    CT_TRY(push_embeddings(clip, exec, count, &text));
+    if (ct_inputs_micro_count(&clip->inputs, count) > 1)
+        return cached_pass(clip, exec, &image, &text);
 
     /* The stack grows by the image tower, then the text tower: backward goes the other way. */
-    CT_TRY(image_forward(clip, exec, &image));
-    CT_TRY(text_forward(clip, exec, &text));
-    CT_TRY(loss_forward_backward(clip, exec, &image, &text));
-    CT_TRY(text_backward(clip, exec, &text));
-    return image_backward(clip, exec, &image);
+    branch images, texts;
+    CT_TRY(image_forward(clip, exec, &image, &images));
+    CT_TRY(text_forward(clip, exec, &text, &texts));
+    CT_TRY(loss_pass(clip, exec, &image, &text));
+    CT_TRY(text_backward(clip, exec, &texts));
+    return image_backward(clip, exec, &images);
 }
 
 /* *out = the embeddings in f32, which is what the host reads. */
-static ct_status widen(const ct_exec *exec, const branch *b, ct_tensor *out)
+static ct_status widen(const ct_exec *exec, const embeddings *embedding, ct_tensor *out)
 {
-    *out = b->embedding;
+    *out = embedding->value;
     if (out->dtype == CT_F32) return CT_OK;
     out->dtype = CT_F32;
     CT_TRY(ct_exec_push(exec, out));
-    return ct_op_cast(exec, &(ct_cast_args){.y = *out, .x = b->embedding});
+    return ct_op_cast(exec, &(ct_cast_args){.y = *out, .x = embedding->value});
 }
 
-static ct_status image_pass(const ct_clip *clip, const ct_exec *exec, ct_tensor *embedding)
+/* Evaluation of one micro-batch. */
+static ct_status encode_pass(const ct_clip *clip, const ct_exec *exec, int64_t count,
+                             forward_call *forward, ct_tensor *out)
 {
-    branch image;
-    CT_TRY(push_image_branch(clip, exec, clip->inputs.pixels.dim[0], &image));
-    CT_TRY(image_forward(clip, exec, &image));
-    return widen(exec, &image, embedding);
-}
-
-static ct_status text_pass(const ct_clip *clip, const ct_exec *exec, ct_tensor *embedding)
-{
-    branch text;
-    CT_TRY(push_text_branch(clip, exec, clip->inputs.text.cu_seqlens.dim[0] - 1, &text));
-    CT_TRY(text_forward(clip, exec, &text));
-    return widen(exec, &text, embedding);
+    embeddings embedding;
+    branch b;
+    CT_TRY(push_embeddings(clip, exec, count, &embedding));
+    CT_TRY(forward(clip, exec, &embedding, &b));
+    return widen(exec, &embedding, out);
 }
 
 /* ---- construction --------------------------------------------------------------------------- */
@@ -266,21 +293,16 @@ static ct_status build(ct_clip *clip, int32_t vocab_size)
     const ct_projection_kind kind = config->projection.kind;
     const int64_t dim = config->projection.dim;
     const float dropout = (float)config->projection.dropout;
-    const ct_param logit_scale = {.name = "logit_scale",
-                                  .value = ct_tensor1(NULL, CT_F32, 1),
-                                  .group = CT_GROUP_HEAD,
-                                  .init = CT_INIT_CONSTANT,
-                                  .init_scale = (float)log(config->loss.logit_scale_init),
-                                  .max_value = (float)log(config->loss.logit_scale_max)};
     CT_TRY(ct_params_create(&clip->params));
-    CT_TRY(ct_resnet_create(clip->params, config->image.encoder, &clip->resnet));
+    CT_TRY(
+        ct_image_tower_create(clip->params, clip->device, config, clip->pass, &clip->image_tower));
     CT_TRY(ct_distilbert_create(clip->params, &bert, &clip->bert));
     CT_TRY(ct_projection_create(clip->params, "image_projection.", kind,
-                                ct_resnet_features(clip->resnet), dim, dropout, IMAGE_DROPOUT_LAYER,
-                                &clip->image_projection));
+                                ct_image_tower_features(clip->image_tower), dim, dropout,
+                                IMAGE_DROPOUT_LAYER, &clip->image_projection));
     CT_TRY(ct_projection_create(clip->params, "text_projection.", kind, bert.width, dim, dropout,
                                 TEXT_DROPOUT_LAYER, &clip->text_projection));
-    CT_TRY(ct_params_add(clip->params, &logit_scale, &clip->logit_scale));
+    CT_TRY(ct_contrastive_create(clip->params, config, &clip->contrastive));
     return add_loss_scale(clip);
 }
 
@@ -291,7 +313,7 @@ static ct_status start_stack(ct_clip *clip, void *memory, size_t bytes)
     ct_arena_init(&clip->stack, memory, bytes);
     clip->loss = ct_tensor1(NULL, CT_F32, 1);
     CT_TRY(ct_arena_push(&clip->stack, ct_tensor_bytes(&clip->loss), &clip->loss.data));
-    CT_TRY(ct_inputs_place(&clip->inputs, &clip->capacity, clip->config->image.size, &clip->stack));
+    CT_TRY(ct_inputs_place(&clip->inputs, clip->config->image.size, &clip->stack));
     clip->stack_top = ct_arena_mark(&clip->stack);
     return CT_OK;
 }
@@ -307,9 +329,9 @@ static ct_status plan(ct_clip *clip)
         ct_arena_release(&clip->stack, clip->stack_top);
     }
     const ct_exec evaluation = make_exec(clip, true, false);
-    CT_TRY(image_pass(clip, &evaluation, &unused));
+    CT_TRY(encode_pass(clip, &evaluation, clip->pass, image_forward, &unused));
     ct_arena_release(&clip->stack, clip->stack_top);
-    CT_TRY(text_pass(clip, &evaluation, &unused));
+    CT_TRY(encode_pass(clip, &evaluation, clip->pass, text_forward, &unused));
     return clip->device->backend->commit(clip->device);
 }
 
@@ -331,10 +353,12 @@ ct_status ct_clip_create(const ct_config *config, int32_t vocab_size, ct_device 
     ct_clip *clip;
     CT_TRY(ct_alloc(1, sizeof *clip, "the model", &clip));
     clip->limits = *limits;
-    clip->capacity = ct_inputs_capacity(device, limits);
     clip->config = config;
     clip->device = device;
-    ct_status status = build(clip, vocab_size);
+    const int64_t pass = ct_config_pass_size(config);
+    clip->pass = pass < limits->batch ? (int32_t)pass : limits->batch;
+    ct_status status = ct_inputs_create(&clip->inputs, device, limits, clip->pass);
+    if (status == CT_OK) status = build(clip, vocab_size);
     if (status == CT_OK) status = allocate(clip);
     if (status != CT_OK) {
         ct_clip_destroy(clip);
@@ -351,8 +375,9 @@ void ct_clip_destroy(ct_clip *clip)
     ct_projection_destroy(clip->text_projection);
     ct_projection_destroy(clip->image_projection);
     ct_distilbert_destroy(clip->bert);
-    ct_resnet_destroy(clip->resnet);
+    ct_image_tower_destroy(clip->image_tower);
     ct_params_destroy(clip->params);
+    ct_inputs_destroy(&clip->inputs);
     free(clip);
 }
 
@@ -365,18 +390,18 @@ ct_clip_memory ct_clip_memory_use(const ct_clip *clip)
 {
     return (ct_clip_memory){.parameter_bytes = ct_params_bytes(clip->params),
                             .activation_bytes = clip->stack.capacity_bytes,
+                            .input_bytes = clip->stack_top,
                             .activation_peak_bytes = clip->stack.peak_bytes,
                             .workspace_bytes = clip->device->workspace_bytes};
 }
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 
-static ct_status check_count(const ct_clip *clip, const ct_clip_input *input)
+static ct_status check_count(const ct_clip_input *input, int32_t most)
 {
-    if (input->count < 1 || input->count > clip->limits.batch)
-        return ct_fail(CT_ERR_ARGUMENT, "batch of %d, the model was planned for 1 to %d",
-                       input->count, clip->limits.batch);
-    return CT_OK;
+    if (input->count >= 1 && input->count <= most) return CT_OK;
+    return ct_fail(CT_ERR_ARGUMENT, "batch of %d, the model was planned for 1 to %d", input->count,
+                   most);
 }
 
 static ct_status check_texts(const ct_clip *clip, const ct_clip_input *input)
@@ -402,10 +427,10 @@ ct_status ct_clip_stage(ct_clip *clip, const ct_clip_input *input, int64_t step)
     if (!clip->limits.training)
         return ct_fail(CT_ERR_ARGUMENT, "the model was created for evaluation only");
     clip->staged = false;
-    CT_TRY(check_count(clip, input));
+    CT_TRY(check_count(input, clip->limits.batch));
     CT_TRY(check_texts(clip, input));
     CT_TRY(ct_inputs_upload_images(&clip->inputs, clip->device, input));
-    CT_TRY(ct_inputs_upload_texts(&clip->inputs, clip->device, &clip->capacity, input));
+    CT_TRY(ct_inputs_upload_texts(&clip->inputs, clip->device, input));
     CT_TRY(ct_inputs_upload_training(&clip->inputs, clip->device, input, step));
     clip->staged = true;
     return CT_OK;
@@ -414,9 +439,9 @@ ct_status ct_clip_stage(ct_clip *clip, const ct_clip_input *input, int64_t step)
 /* tokens < 2^31, max_seqlen <= 512, count <= 2^20 (train.batch_size). */
 uint64_t ct_clip_staged_key(const ct_clip *clip)
 {
-    const ct_text_input *text = &clip->inputs.text;
-    return (uint64_t)clip->inputs.photo_ids.dim[0] << 41 | (uint64_t)text->max_seqlen << 31 |
-           (uint64_t)text->ids.dim[0];
+    const ct_inputs *inputs = &clip->inputs;
+    return (uint64_t)inputs->photo_ids.dim[0] << 41 | (uint64_t)inputs->max_seqlen << 31 |
+           (uint64_t)inputs->ids.dim[1];
 }
 
 ct_status ct_clip_forward_backward(ct_clip *clip)
@@ -442,10 +467,10 @@ ct_status ct_clip_encode_images(ct_clip *clip, const ct_clip_input *input, float
 {
     ct_tensor embedding;
     clip->staged = false;
-    CT_TRY(check_count(clip, input));
+    CT_TRY(check_count(input, clip->pass));
     CT_TRY(ct_inputs_upload_images(&clip->inputs, clip->device, input));
     const ct_exec exec = begin(clip, false);
-    CT_TRY(image_pass(clip, &exec, &embedding));
+    CT_TRY(encode_pass(clip, &exec, input->count, image_forward, &embedding));
     return download(clip, &embedding, out);
 }
 
@@ -453,10 +478,10 @@ ct_status ct_clip_encode_texts(ct_clip *clip, const ct_clip_input *input, float 
 {
     ct_tensor embedding;
     clip->staged = false;
-    CT_TRY(check_count(clip, input));
+    CT_TRY(check_count(input, clip->pass));
     CT_TRY(check_texts(clip, input));
-    CT_TRY(ct_inputs_upload_texts(&clip->inputs, clip->device, &clip->capacity, input));
+    CT_TRY(ct_inputs_upload_texts(&clip->inputs, clip->device, input));
     const ct_exec exec = begin(clip, false);
-    CT_TRY(text_pass(clip, &exec, &embedding));
+    CT_TRY(encode_pass(clip, &exec, input->count, text_forward, &embedding));
     return download(clip, &embedding, out);
 }

@@ -2,6 +2,7 @@
  *
  * A model plans its memory for the largest batch it will see, then allocates once: parameters,
  * gradients, moments, activations, the device's workspace, and buffers for one batch's inputs.
+ * With train.micro_batch_size the activations are those of a micro-batch, whatever the batch.
  * Activations have the device's compute dtype; in f16 the loss's gradients are scaled by a factor
  * that the optimiser adapts, the parameter "loss_scale" (see ct_grad_norm_args). */
 #ifndef CT_MODEL_CLIP_H
@@ -43,6 +44,7 @@ ct_params *ct_clip_params(ct_clip *clip);
 typedef struct ct_clip_memory {
     size_t parameter_bytes;       /* with gradients and moments */
     size_t activation_bytes;      /* the activation stack, with buffers for the inputs */
+    size_t input_bytes;           /* of it: for the inputs of one batch */
     size_t activation_peak_bytes; /* the most of it that has been in use */
     size_t workspace_bytes;       /* the device's */
 } ct_clip_memory;

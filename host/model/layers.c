@@ -103,16 +103,31 @@ ct_status ct_norm_forward(ct_norm *norm, const ct_exec *exec, const ct_tensor *x
     return ct_op_layernorm_fwd(exec, &args);
 }
 
+static ct_layernorm_bwd_args norm_backward_args(const ct_norm *norm, const ct_tensor *dx,
+                                                const ct_tensor *dy)
+{
+    return (ct_layernorm_bwd_args){.dx = *dx,
+                                   .dgamma = norm->gamma->grad,
+                                   .dbeta = norm->beta->grad,
+                                   .dy = *dy,
+                                   .x = norm->x,
+                                   .gamma = norm->gamma->value,
+                                   .mean = norm->mean,
+                                   .rstd = norm->rstd};
+}
+
 ct_status ct_norm_backward(const ct_norm *norm, const ct_exec *exec, const ct_tensor *d)
 {
-    return ct_op_layernorm_bwd(exec, &(ct_layernorm_bwd_args){.dx = *d,
-                                                              .dgamma = norm->gamma->grad,
-                                                              .dbeta = norm->beta->grad,
-                                                              .dy = *d,
-                                                              .x = norm->x,
-                                                              .gamma = norm->gamma->value,
-                                                              .mean = norm->mean,
-                                                              .rstd = norm->rstd});
+    const ct_layernorm_bwd_args args = norm_backward_args(norm, d, d);
+    return ct_op_layernorm_bwd(exec, &args);
+}
+
+ct_status ct_norm_backward_skip(const ct_norm *norm, const ct_exec *exec, const ct_tensor *dy,
+                                const ct_tensor *dsum)
+{
+    ct_layernorm_bwd_args args = norm_backward_args(norm, dsum, dy);
+    args.dskip = *dsum;
+    return ct_op_layernorm_bwd(exec, &args);
 }
 
 /* ---- dropout ------------------------------------------------------------------------------ */

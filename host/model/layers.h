@@ -67,12 +67,19 @@ CT_NODISCARD ct_status ct_norm_forward(ct_norm *norm, const ct_exec *exec, const
 CT_NODISCARD ct_status ct_norm_backward(const ct_norm *norm, const ct_exec *exec,
                                         const ct_tensor *d);
 
+/* Where the sum that was normalised goes on beside the norm: dy is the gradient of y;
+ * dsum, the gradient that came the other way, becomes the whole gradient of the sum. */
+CT_NODISCARD ct_status ct_norm_backward_skip(const ct_norm *norm, const ct_exec *exec,
+                                             const ct_tensor *dy, const ct_tensor *dsum);
+
 /* ---- dropout ------------------------------------------------------------------------------ */
 
-/* The key of the dropout site with this ordinal; the step's number joins it on the device. */
+/* The key of the dropout site with this ordinal, below 2^12, in the micro-batch, below 2^20, that
+ * exec names; the step's number joins it on the device. */
 static inline ct_rng_key ct_dropout_key(const ct_exec *exec, int layer)
 {
-    return ct_rng_make(exec->seed, CT_RNG_DROPOUT, 0, (uint64_t)layer);
+    return ct_rng_make(exec->seed, CT_RNG_DROPOUT, 0,
+                       (uint64_t)exec->micro << 12 | (uint64_t)layer);
 }
 
 /* y = dropout(x) in training, forward and backward alike; y may be x. With p 0, or in evaluation,

@@ -230,7 +230,7 @@ static ct_status unit_forward(conv_bn *unit, const ct_exec *exec, const ct_tenso
                                        .gamma = unit->gamma->value,
                                        .beta = unit->beta->value,
                                        .eps = BN_EPS,
-                                       .momentum = BN_MOMENTUM,
+                                       .momentum = exec->repeated ? 0 : BN_MOMENTUM,
                                        .relu = unit->relu,
                                        .training = exec->training}));
     ct_layer_forget(exec, mark);

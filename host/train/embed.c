@@ -87,7 +87,7 @@ ct_status ct_embed_texts(const ct_config *config, const ct_token_store *store,
                          const int32_t *captions, int32_t count, ct_clip *clip,
                          ct_interrupt *interrupt, float *embedding)
 {
-    int32_t batch = (int32_t)config->train.batch_size;
+    int32_t batch = (int32_t)ct_config_pass_size(config);
     size_t capacity = (size_t)batch * (size_t)store->longest;
     packed_texts packed = {0};
     ct_status status;

@@ -27,8 +27,8 @@ ct_status ct_restored_build(ct_restored *restored, int32_t longest)
     const ct_config *config = restored->config;
     CT_TRY(ct_device_select(config, 0, &restored->device, &restored->threads));
     ct_clip_limits limits = {
-        .batch = (int32_t)config->train.batch_size,
-        .tokens = config->train.batch_size * longest,
+        .batch = (int32_t)ct_config_pass_size(config),
+        .tokens = ct_config_pass_size(config) * longest,
         .max_seqlen = longest,
         .training = false,
     };

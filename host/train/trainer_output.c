@@ -46,9 +46,19 @@ static void add_fact(fact_list *facts, const char *name, const char *format, ...
     facts->value[i] = facts->text[i];
 }
 
+static void add_image_tower(fact_list *facts, const ct_config *config)
+{
+    static const char *const resnets[] = {"ResNet-18", "ResNet-34", "ResNet-50", "ResNet-101"};
+    const int size = (int)config->image.size;
+    if (config->image.encoder == CT_VIT)
+        add_fact(facts, "image tower", "ViT, %d layers of width %d, patches of %d, %d pixels",
+                 (int)config->image.depth, (int)config->image.width, (int)config->image.patch_size,
+                 size);
+    else add_fact(facts, "image tower", "%s, %d pixels", resnets[config->image.encoder], size);
+}
+
 static void list_facts(const ct_trainer *trainer, fact_list *facts)
 {
-    static const char *const image_names[] = {"ResNet-18", "ResNet-34", "ResNet-50", "ResNet-101"};
     const ct_config *config = trainer->config;
     const ct_corpus *corpus = trainer->corpus;
     double seconds = ct_clock_seconds() - trainer->start_seconds;
@@ -57,8 +67,7 @@ static void list_facts(const ct_trainer *trainer, fact_list *facts)
     add_fact(facts, "photos", "%d training, %d validation, %d test",
              corpus->photo_count[CT_SPLIT_TRAIN], corpus->photo_count[CT_SPLIT_VALIDATION],
              corpus->photo_count[CT_SPLIT_TEST]);
-    add_fact(facts, "image tower", "%s, %d pixels", image_names[config->image.encoder],
-             (int)config->image.size);
+    add_image_tower(facts, config);
     add_fact(facts, "text tower", "DistilBERT, %d layers of width %d, vocabulary of %d",
              (int)config->text.depth, (int)config->text.width,
              ct_tokenizer_vocab_size(trainer->tokenizer));

@@ -35,6 +35,8 @@ static void pairs_of_keys(void **state)
     INVALID("image.crop_ratio: expected the smaller number first, found [2, 1]",
             "image.crop_ratio=[2, 1]");
     INVALID("text.width: expected a multiple of text.heads (5), found 768", "text.heads=5");
+    INVALID("loss.label_smoothing: is for loss.kind: softmax only", "loss.kind=sigmoid",
+            "loss.label_smoothing=0.1");
     INVALID("loss.logit_scale_init: expected at most loss.logit_scale_max (10), found "
             "14.2857142857143",
             "loss.logit_scale_max=10");

@@ -66,8 +66,9 @@ typedef struct fixture {
     ct_clip *clip;
 } fixture;
 
-/* The small model of the reference file with the mlp's projections and dropout everywhere. */
-static void setup(fixture *f, bool training)
+/* The small model of the reference file with the mlp's projections and dropout everywhere. micro:
+ * train.micro_batch_size. */
+static void setup_micro(fixture *f, bool training, const char *micro)
 {
     static const char *const assignments[] = {"seed=11",
                                               "projection.kind=mlp",
@@ -79,12 +80,18 @@ static void setup(fixture *f, bool training)
     reference_open("resnet18_linear", &f->ref);
     for (size_t i = 0; i < sizeof assignments / sizeof *assignments; i++)
         assert_ok(ct_config_override(f->ref.config, assignments[i]));
+    assert_ok(ct_config_override(f->ref.config, micro));
     for (int i = 0; i < 2; i++) batch_create(&f->ref, i, &f->batches[i]);
     f->limits = reference_limits(&f->batches[0], &f->batches[1]);
     f->limits.training = training;
     assert_ok(ct_cpu_device_create(0, &f->device));
     count_calls(f->device, &f->counting);
     assert_ok(ct_clip_create(f->ref.config, f->ref.vocabulary, f->device, &f->limits, &f->clip));
+}
+
+static void setup(fixture *f, bool training)
+{
+    setup_micro(f, training, "train.micro_batch_size=0");
 }
 
 static void teardown(fixture *f)
@@ -237,11 +244,10 @@ static void check_slope(fixture *f, const char *prefix, float share)
     free(d.entries);
 }
 
-static void test_gradient_with_dropout(void **state)
+static void check_gradient_with_dropout(const char *micro)
 {
-    (void)state;
     fixture f;
-    setup(&f, true);
+    setup_micro(&f, true, micro);
     reference_initialise(&f.ref, ct_clip_params(f.clip));
     assert_true(loss_at(&f, 0, 5) == loss_at(&f, 0, 5));
     assert_true(loss_at(&f, 0, 5) != loss_at(&f, 0, 6)); /* other masks */
@@ -254,6 +260,47 @@ static void test_gradient_with_dropout(void **state)
     check_slope(&f, "text.transformer.layer.1.ffn.lin2.bias", 0.5f);
     check_slope(&f, "text_projection.fc2.bias", 0.5f);
     teardown(&f);
+}
+
+static void test_gradient_with_dropout(void **state)
+{
+    (void)state;
+    check_gradient_with_dropout("train.micro_batch_size=0");
+}
+
+/* Both runs of a micro-batch have the same masks, which are not those of its neighbours. */
+static void test_gradient_of_micro_batches_with_dropout(void **state)
+{
+    (void)state;
+    check_gradient_with_dropout("train.micro_batch_size=3");
+}
+
+/* BatchNorm sees each micro-batch as a batch of its own, and counts it once though it runs twice.
+ */
+static void test_running_statistics_of_micro_batches(void **state)
+{
+    (void)state;
+    fixture micro, plain;
+    setup_micro(&micro, true, "train.micro_batch_size=3");
+    setup(&plain, true);
+    loss_at(&micro, 0, 0);
+    const ct_clip_input *whole = &plain.batches[0].input;
+    const int64_t size = plain.ref.config->image.size;
+    for (int32_t first = 0; first < whole->count; first += 3) {
+        ct_clip_input part = *whole; /* of its captions, any will do */
+        part.count = whole->count - first < 3 ? whole->count - first : 3;
+        part.images += first * size * size * 3;
+        part.total_tokens = part.cu_seqlens[part.count];
+        run_pass(plain.clip, &part, 0);
+    }
+    const ct_params *params[2] = {ct_clip_params(micro.clip), ct_clip_params(plain.clip)};
+    for (int p = 0; p < ct_params_count(params[0]); p++) {
+        const ct_param *a = ct_params_at(params[0], p), *b = ct_params_at(params[1], p);
+        if (a->buffer)
+            assert_memory_equal(a->value.data, b->value.data, ct_tensor_bytes(&a->value));
+    }
+    teardown(&micro);
+    teardown(&plain);
 }
 
 /* A model for evaluation is smaller and gives the same embeddings, of length 1. */
@@ -411,6 +458,8 @@ int run_clip_tests(void)
         cmocka_unit_test(test_plan_is_what_runs),
         cmocka_unit_test(test_equal_states_give_equal_bits),
         cmocka_unit_test(test_gradient_with_dropout),
+        cmocka_unit_test(test_gradient_of_micro_batches_with_dropout),
+        cmocka_unit_test(test_running_statistics_of_micro_batches),
         cmocka_unit_test(test_evaluation_only),
         cmocka_unit_test(test_captions_are_independent),
         cmocka_unit_test(test_padding_rows_add_nothing),

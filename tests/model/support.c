@@ -62,14 +62,17 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /* initial_value in make_model.py: centre + scale * U(-1, 1). */
-static void draw_initial(const ct_param *param, bool bottleneck, float *host)
+static void draw_initial(const ct_param *param, ct_image_encoder encoder, float *host)
 {
     const int64_t *dim = param->value.dim;
-    const bool last = strstr(param->name, bottleneck ? ".bn3." : ".bn2.");
-    const bool shifted = strncmp(param->name, "image.", 6) == 0 && !last;
+    const bool vit = encoder == CT_VIT;
+    const bool last = !vit && strstr(param->name, encoder == CT_RESNET50 ? ".bn3." : ".bn2.");
+    const bool shifted = strncmp(param->name, "image.", 6) == 0 && !last && !vit;
     double centre = 0.0, scale;
     if (param->value.rank == 4) {
         scale = sqrt(6.0 / (double)(dim[0] * dim[1] * dim[2]));
+    } else if (param->value.rank == 3) {
+        scale = 0.5;
     } else if (param->value.rank == 2) {
         scale = sqrt(3.0 / (double)dim[1]);
     } else if (ends_with(param->name, "bias")) {
@@ -92,12 +95,11 @@ static void draw_initial(const ct_param *param, bool bottleneck, float *host)
 
 void reference_initialise(const reference *ref, ct_params *params)
 {
-    const bool bottleneck = ref->config->image.encoder == CT_RESNET50;
     for (int i = 0; i < ct_params_count(params); i++) {
         const ct_param *param = ct_params_at(params, i);
         if (param->buffer || strcmp(param->name, "logit_scale") == 0) continue;
         float *host = must_alloc(ct_tensor_bytes(&param->value));
-        draw_initial(param, bottleneck, host);
+        draw_initial(param, ref->config->image.encoder, host);
         assert_ok(ct_param_upload(params, param, &param->value, host));
         free(host);
     }

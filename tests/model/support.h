@@ -14,7 +14,7 @@
 #include "model/clip.h"
 #include "model/optimizer.h"
 
-/* A reference file: "resnet18_linear" or "resnet50_mlp". */
+/* A reference file: "resnet18_linear", "resnet50_mlp" or "vit_linear". */
 typedef struct reference {
     cJSON *json;
     ct_config *config;

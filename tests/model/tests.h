@@ -8,5 +8,6 @@ int run_tower_tests(void);
 int run_clip_tests(void);
 int run_optimizer_tests(void);
 int run_training_tests(void);
+int run_micro_batch_tests(void);
 
 #endif

@@ -216,11 +216,18 @@ static void test_resnet50_mlp(void **state)
     check_case("resnet50_mlp");
 }
 
+static void test_vit_linear(void **state)
+{
+    (void)state;
+    check_case("vit_linear");
+}
+
 int run_training_tests(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resnet18_linear),
         cmocka_unit_test(test_resnet50_mlp),
+        cmocka_unit_test(test_vit_linear),
     };
     return cmocka_run_group_tests_name("training", tests, NULL, NULL);
 }

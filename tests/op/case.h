@@ -117,7 +117,7 @@ typedef struct ct_case_table {
 
 /* Every table: CT_DEFINE_CASE_TABLE(images, array) in cases_images.c defines ct_cases_images. */
 #define CT_CASE_TABLES(X)                                                                          \
-    X(images) X(linear) X(rows) X(tokens) X(attention) X(loss) X(cast) X(optimizer)
+    X(images) X(linear) X(rows) X(tokens) X(attention) X(loss) X(siglip) X(cast) X(optimizer)
 
 #define CT_CASE_DECLARE_TABLE(name) extern const ct_case_table ct_cases_##name;
 CT_CASE_TABLES(CT_CASE_DECLARE_TABLE)

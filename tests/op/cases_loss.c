@@ -1,222 +1,228 @@
-/* Cases of the contrastive loss: p = batch, width, same_image, factor of the similarities, how the
- * batch is filled, photos, loss scale (0: none). */
+/* Cases of the symmetric cross-entropy: the parameters of pair_losses.h. With several ranks the
+ * operations are called once a rank on its rows, and must give together what the reference computes
+ * of the whole batch. */
 #include <math.h>
+#include <stdlib.h>
 
-#include "case.h"
+#include "pair_losses.h"
 
-enum {
-    FILL_RANDOM, /* photo i is i % photos */
-    FILL_EQUAL,  /* all rows are the same, and so are all similarities */
-    FILL_MATCHED /* texts near their images, as late in training */
-};
+/* parts: the ranks' columns, which are merged; with one rank there is nothing to merge. */
+enum { ROW_LSE = CT_PAIR_SLOTS, COL_LSE, TARGET, PARTS };
 
-enum { IMAGE, TEXT, LOGIT_SCALE, PHOTO_IDS, LOSS, ROW_LSE, COL_LSE, LOSS_SCALE };
+static float smoothing(const ct_case_run *run)
+{
+    return (float)run->p[CT_PAIR_OWN] / 100;
+}
 
 static void setup(ct_case_run *run)
 {
-    int64_t count = run->p[0], width = run->p[1];
-    const int64_t *matrix = (const int64_t[]){count, width, 0}, *list = (const int64_t[]){count, 0};
-    const int64_t *scalar = (const int64_t[]){1, 0};
-    /* A similarity sums over the width; log-sum-exps and gradients sum those over the batch. */
-    const double terms = (double)(width + count);
-    ct_case_slot(run, IMAGE, "image", CT_SLOT_INPUT, CT_CASE_COMPUTE, matrix, false)->grad_terms =
-        terms;
-    ct_case_slot(run, TEXT, "text", CT_SLOT_INPUT, CT_CASE_COMPUTE, matrix, false)->grad_terms =
-        terms;
-    ct_case_slot(run, LOGIT_SCALE, "logit_scale", CT_SLOT_PARAM, CT_F32, scalar, false)
-        ->grad_terms = terms;
-    ct_case_slot(run, PHOTO_IDS, "photo_ids", CT_SLOT_CONST, CT_I32, list, false);
-    ct_case_slot(run, LOSS, "loss", CT_SLOT_OUTPUT, CT_F32, scalar, false)->terms = terms;
-    ct_case_slot(run, ROW_LSE, "row_lse", CT_SLOT_SAVED, CT_F32, list, false)->terms = terms;
-    ct_case_slot(run, COL_LSE, "col_lse", CT_SLOT_SAVED, CT_F32, list, false)->terms = terms;
-    ct_case_slot(run, LOSS_SCALE, "loss_scale", CT_SLOT_CONST, CT_F32, (const int64_t[]){2, 0},
-                 !run->p[6]);
-}
-
-static void normalize(double *x, int64_t width)
-{
-    double squares = 0;
-    for (int64_t k = 0; k < width; k++) squares += x[k] * x[k];
-    for (int64_t k = 0; k < width; k++) x[k] /= sqrt(squares);
-}
-
-/* Sizes of what cancels. Similarities are up to `factor`. A row's softmaxes and targets add up to
- * 2/count, times factor and an embedding's numbers. Where all similarities are equal, the
- * reference's rounding errors are too and vanish, but those of a device need not be equal, and the
- * exponential makes a relative error of its argument `factor` times larger. */
-static void set_magnitudes(ct_case_run *run)
-{
-    double factor = (double)run->p[3];
-    double mass = 2 * factor / ((double)run->p[0] * sqrt((double)run->p[1]));
-    if (run->p[6]) mass *= (double)run->p[6];
-    run->slot[LOSS].magnitude = factor;
-    run->slot[IMAGE].grad_magnitude = run->p[4] == FILL_EQUAL ? factor * mass : mass;
-    run->slot[TEXT].grad_magnitude = run->slot[IMAGE].grad_magnitude;
-}
-
-static void fill(ct_case_run *run)
-{
-    int64_t count = run->p[0], width = run->p[1];
-    double *image = run->slot[IMAGE].v, *text = run->slot[TEXT].v;
-    for (int64_t k = 0; k < count * width; k++) {
-        if (run->p[4] == FILL_EQUAL) image[k] = text[k] = image[k % width];
-        if (run->p[4] == FILL_MATCHED) text[k] = image[k] + 2 * text[k];
+    const int64_t count = run->p[CT_PAIR_BATCH], ranks = ct_pair_ranks(run);
+    const char *const names[] = {"row_lse", "col_lse", "target"};
+    ct_pair_setup(run);
+    for (int k = 0; k < 3; k++) {
+        ct_slot *slot = ct_case_slot(run, ROW_LSE + k, names[k], CT_SLOT_SAVED, CT_F32,
+                                     (const int64_t[]){count, 0}, false);
+        slot->terms = ct_pair_terms(run);
+        slot->magnitude = (double)run->p[CT_PAIR_FACTOR]; /* a similarity's terms may cancel */
     }
-    for (int64_t i = 0; i < count; i++) {
-        normalize(image + i * width, width);
-        normalize(text + i * width, width);
-        run->slot[PHOTO_IDS].v[i] = (double)(1000 - i % run->p[5]);
-    }
-    run->slot[LOGIT_SCALE].v[0] = log((double)run->p[3]);
-    set_magnitudes(run);
-    /* The operation's backward is that of the loss itself, or of loss_scale[0] times it. */
-    run->slot[LOSS].g[0] = run->p[6] ? (double)run->p[6] : 1;
-    if (run->p[6]) run->slot[LOSS_SCALE].v[0] = run->slot[LOSS].g[0];
+    ct_case_slot(run, PARTS, "parts", CT_SLOT_SAVED, CT_F32, (const int64_t[]){ranks, count, 0},
+                 ranks == 1)
+        ->unchecked = true;
+    /* Where no pair but the own one counts the loss is 0, whatever the inputs. */
+    const bool mask = run->p[CT_PAIR_SAME_IMAGE] == CT_SAME_IMAGE_MASK;
+    run->kinked = count == 1 || (mask && run->p[CT_PAIR_PHOTOS] == 1);
 }
 
-static double similarity(const ct_case_run *run, int64_t i, int64_t j)
+/* Row i's counted pairs, or column i's. */
+static double counted_pairs(const ct_case_run *run, int64_t i)
 {
-    int64_t width = run->p[1];
-    const double *a = run->slot[IMAGE].v + i * width, *b = run->slot[TEXT].v + j * width;
-    double sum = 0;
-    for (int64_t k = 0; k < width; k++) sum += a[k] * b[k];
-    return sum * exp(run->slot[LOGIT_SCALE].v[0]);
+    const bool mask = run->p[CT_PAIR_SAME_IMAGE] == CT_SAME_IMAGE_MASK;
+    return (double)run->p[CT_PAIR_BATCH] - (mask ? ct_pair_same_photos(run, i) - 1 : 0);
 }
 
-static bool same_photo(const ct_case_run *run, int64_t i, int64_t j)
+/* The sum of both directions' targets of pair (i, j), which counts. */
+static double targets(const ct_case_run *run, int64_t i, int64_t j)
 {
-    return run->slot[PHOTO_IDS].v[i] == run->slot[PHOTO_IDS].v[j];
+    double sharp = i == j;
+    if (run->p[CT_PAIR_SAME_IMAGE] == CT_SAME_IMAGE_SHARE)
+        sharp = ct_pair_same_photo(run, i, j) ? 1 / ct_pair_same_photos(run, i) : 0;
+    const double spread = 1 / counted_pairs(run, i) + 1 / counted_pairs(run, j);
+    return 2 * (1 - (double)smoothing(run)) * sharp + (double)smoothing(run) * spread;
 }
 
-static bool counted(const ct_case_run *run, int64_t i, int64_t j)
-{
-    return i == j || run->p[2] != CT_SAME_IMAGE_MASK || !same_photo(run, i, j);
-}
-
-static double target(const ct_case_run *run, int64_t i, int64_t j)
-{
-    if (run->p[2] != CT_SAME_IMAGE_SHARE) return i == j;
-    if (!same_photo(run, i, j)) return 0;
-    double same = 0;
-    for (int64_t k = 0; k < run->p[0]; k++) same += same_photo(run, i, k);
-    return 1 / same;
-}
-
-/* Log-sum-exp of row i, or with `column` of column i, for similarities of at most exp(logit_scale).
- */
-static double log_sum_exp(const ct_case_run *run, int64_t i, bool column)
-{
-    double bound = exp(run->slot[LOGIT_SCALE].v[0]), sum = 0;
-    for (int64_t j = 0; j < run->p[0]; j++) {
-        double z = column ? similarity(run, j, i) : similarity(run, i, j);
-        if (counted(run, i, j)) sum += exp(z - bound);
-    }
-    return bound + log(sum);
-}
-
+/* Exponentials are taken relative to the most that a similarity can be, the factor: f64 holds
+ * those of any similarity down to minus the factor. */
 static void ref_fwd(ct_case_run *run)
 {
-    int64_t count = run->p[0];
-    double sum = 0;
+    const int64_t count = run->p[CT_PAIR_BATCH];
+    const double bound = exp(run->slot[CT_PAIR_LOGIT_SCALE].v[0]);
+    double *row_lse = run->slot[ROW_LSE].v, *col_lse = run->slot[COL_LSE].v;
+    double *target = run->slot[TARGET].v, *z = ct_pair_new_row(run);
+    for (int64_t j = 0; j < count; j++) col_lse[j] = 0;
     for (int64_t i = 0; i < count; i++) {
-        double row = log_sum_exp(run, i, false), column = log_sum_exp(run, i, true);
-        run->slot[ROW_LSE].v[i] = row;
-        run->slot[COL_LSE].v[i] = column;
-        sum += row + column;
+        double sum = 0;
+        ct_pair_similarities(run, i, z);
+        target[i] = 0;
         for (int64_t j = 0; j < count; j++) {
-            double t = target(run, i, j);
-            if (t != 0) sum -= 2 * t * similarity(run, i, j);
+            if (!ct_pair_counted(run, i, j)) continue;
+            const double e = exp(z[j] - bound);
+            sum += e;
+            col_lse[j] += e;
+            target[i] += targets(run, i, j) * z[j] / 2;
         }
+        row_lse[i] = bound + log(sum);
     }
-    run->slot[LOSS].v[0] = sum / (2 * (double)count);
+    for (int64_t j = 0; j < count; j++) col_lse[j] = bound + log(col_lse[j]);
+    for (int64_t r = 0; r < ct_pair_ranks(run); r++) {
+        double sum = 0;
+        for (int64_t i = ct_pair_first_row(run, r); i < ct_pair_first_row(run, r + 1); i++)
+            sum += row_lse[i] + col_lse[i] - 2 * target[i];
+        run->slot[CT_PAIR_LOSS].v[r] = sum / (2 * (double)count);
+    }
+    free(z);
 }
 
 static void ref_bwd(ct_case_run *run)
 {
-    int64_t count = run->p[0], width = run->p[1];
-    const ct_slot *s = run->slot;
-    double scale = exp(s[LOGIT_SCALE].v[0]);
-    for (int64_t k = 0; k < count * width; k++) s[IMAGE].g[k] = s[TEXT].g[k] = 0;
-    double cancels = 0;
-    s[LOGIT_SCALE].g[0] = 0;
-    for (int64_t i = 0; i < count; i++)
+    const int64_t count = run->p[CT_PAIR_BATCH];
+    const double *row_lse = run->slot[ROW_LSE].v, *col_lse = run->slot[COL_LSE].v;
+    const double factor = run->slot[CT_PAIR_LOSS].g[0] / (2 * (double)count);
+    double *z = ct_pair_new_row(run), *dz = ct_pair_new_row(run), *size = ct_pair_new_row(run);
+    ct_pair_begin_gradients(run);
+    for (int64_t i = 0; i < count; i++) {
+        ct_pair_similarities(run, i, z);
         for (int64_t j = 0; j < count; j++) {
-            if (!counted(run, i, j)) continue;
-            double z = similarity(run, i, j);
-            double dz =
-                (exp(z - s[ROW_LSE].v[i]) + exp(z - s[COL_LSE].v[j]) - 2 * target(run, i, j)) *
-                s[LOSS].g[0] / (2 * (double)count);
-            for (int64_t k = 0; k < width; k++) {
-                s[IMAGE].g[i * width + k] += scale * dz * s[TEXT].v[j * width + k];
-                s[TEXT].g[j * width + k] += scale * dz * s[IMAGE].v[i * width + k];
-            }
-            s[LOGIT_SCALE].g[0] += dz * z;
-            cancels += fabs(dz * z);
+            dz[j] = size[j] = 0;
+            if (!ct_pair_counted(run, i, j)) continue;
+            const double softmaxes = exp(z[j] - row_lse[i]) + exp(z[j] - col_lse[j]);
+            dz[j] = (softmaxes - targets(run, i, j)) * factor;
+            size[j] = (softmaxes + targets(run, i, j)) * factor;
         }
-    run->slot[LOGIT_SCALE].grad_magnitude = cancels;
+        ct_pair_add_gradients(run, i, z, dz, size);
+    }
+    free(z);
+    free(dz);
+    free(size);
+}
+
+static ct_status fwd_rank(ct_case_run *run, int64_t rank)
+{
+    const ct_slot *s = run->slot;
+    ct_tensor columns = s[COL_LSE].t;
+    if (ct_pair_ranks(run) > 1)
+        columns = ct_tensor1(ct_tensor_rows(&s[PARTS].t, rank, 1).data, CT_F32, columns.dim[0]);
+    return ct_op_clip_loss_fwd(
+        &run->exec,
+        &(ct_clip_loss_fwd_args){.row_lse = ct_pair_own_rows(run, &s[ROW_LSE].t, rank),
+                                 .col_lse = columns,
+                                 .target = ct_pair_own_rows(run, &s[TARGET].t, rank),
+                                 .image = s[CT_PAIR_IMAGE].t,
+                                 .text = s[CT_PAIR_TEXT].t,
+                                 .logit_scale = s[CT_PAIR_LOGIT_SCALE].t,
+                                 .photo_ids = s[CT_PAIR_PHOTO_IDS].t,
+                                 .first = ct_pair_first_row(run, rank),
+                                 .same_image = (ct_same_image)run->p[CT_PAIR_SAME_IMAGE],
+                                 .label_smoothing = smoothing(run)});
 }
 
 static ct_status fwd(ct_case_run *run)
 {
     const ct_slot *s = run->slot;
-    return ct_op_clip_loss_fwd(&run->exec,
-                               &(ct_clip_loss_fwd_args){.loss = s[LOSS].t,
-                                                        .row_lse = s[ROW_LSE].t,
-                                                        .col_lse = s[COL_LSE].t,
-                                                        .image = s[IMAGE].t,
-                                                        .text = s[TEXT].t,
-                                                        .logit_scale = s[LOGIT_SCALE].t,
-                                                        .photo_ids = s[PHOTO_IDS].t,
-                                                        .same_image = (ct_same_image)run->p[2]});
+    const int64_t ranks = ct_pair_ranks(run);
+    for (int64_t r = 0; r < ranks; r++) CT_TRY(fwd_rank(run, r));
+    if (ranks > 1)
+        CT_TRY(ct_op_clip_loss_merge(
+            &run->exec, &(ct_clip_loss_merge_args){.lse = s[COL_LSE].t, .parts = s[PARTS].t}));
+    for (int64_t r = 0; r < ranks; r++)
+        CT_TRY(ct_op_clip_loss_total(
+            &run->exec,
+            &(ct_clip_loss_total_args){.loss = ct_tensor_rows(&s[CT_PAIR_LOSS].t, r, 1),
+                                       .row_lse = ct_pair_own_rows(run, &s[ROW_LSE].t, r),
+                                       .col_lse = ct_pair_own_rows(run, &s[COL_LSE].t, r),
+                                       .target = ct_pair_own_rows(run, &s[TARGET].t, r),
+                                       .count = run->p[CT_PAIR_BATCH]}));
+    return CT_OK;
 }
 
 static ct_status bwd(ct_case_run *run)
 {
     const ct_slot *s = run->slot;
-    return ct_op_clip_loss_bwd(&run->exec,
-                               &(ct_clip_loss_bwd_args){.dimage = s[IMAGE].d,
-                                                        .dtext = s[TEXT].d,
-                                                        .dlogit_scale = s[LOGIT_SCALE].d,
-                                                        .image = s[IMAGE].t,
-                                                        .text = s[TEXT].t,
-                                                        .logit_scale = s[LOGIT_SCALE].t,
-                                                        .photo_ids = s[PHOTO_IDS].t,
-                                                        .row_lse = s[ROW_LSE].t,
-                                                        .col_lse = s[COL_LSE].t,
-                                                        .loss_scale = s[LOSS_SCALE].t,
-                                                        .same_image = (ct_same_image)run->p[2]});
+    for (int64_t r = 0; r < ct_pair_ranks(run); r++)
+        CT_TRY(ct_op_clip_loss_bwd(
+            &run->exec,
+            &(ct_clip_loss_bwd_args){.dimage = ct_pair_own_rows(run, &s[CT_PAIR_IMAGE].d, r),
+                                     .dtext = ct_pair_own_rows(run, &s[CT_PAIR_TEXT].d, r),
+                                     .dlogit_scale = s[CT_PAIR_LOGIT_SCALE].d,
+                                     .image = s[CT_PAIR_IMAGE].t,
+                                     .text = s[CT_PAIR_TEXT].t,
+                                     .logit_scale = s[CT_PAIR_LOGIT_SCALE].t,
+                                     .photo_ids = s[CT_PAIR_PHOTO_IDS].t,
+                                     .row_lse = s[ROW_LSE].t,
+                                     .col_lse = s[COL_LSE].t,
+                                     .loss_scale = s[CT_PAIR_LOSS_SCALES].t,
+                                     .first = ct_pair_first_row(run, r),
+                                     .same_image = (ct_same_image)run->p[CT_PAIR_SAME_IMAGE],
+                                     .label_smoothing = smoothing(run)}));
+    return CT_OK;
 }
 
-/* One product forward, three backward. */
-static double flops(const int64_t *p, bool backward)
-{
-    return 2.0 * (double)(p[0] * p[0] * p[1]) * (backward ? 3 : 1);
-}
+static const ct_kind clip_loss = {"clip_loss", setup, ct_pair_fill,  ref_fwd, ref_bwd,
+                                  fwd,         bwd,   ct_pair_flops, true};
 
-static const ct_kind clip_loss = {"clip_loss", setup, fill,  ref_fwd, ref_bwd,
-                                  fwd,         bwd,   flops, false};
-
-#define MASK     CT_SAME_IMAGE_MASK
-#define SHARE    CT_SAME_IMAGE_SHARE
-#define NEGATIVE CT_SAME_IMAGE_NEGATIVE
+#define MASK      CT_SAME_IMAGE_MASK
+#define SHARE     CT_SAME_IMAGE_SHARE
+#define NEGATIVE  CT_SAME_IMAGE_NEGATIVE
+#define RANDOM    CT_PAIR_RANDOM
+#define EQUAL     CT_PAIR_EQUAL
+#define MATCHED   CT_PAIR_MATCHED
+#define IDENTICAL CT_PAIR_IDENTICAL
+#define OPPOSITE  CT_PAIR_OPPOSITE
+#define UNEVEN    CT_PAIR_UNEVEN
+#define EVEN      CT_PAIR_EVEN
 
 /* Differences are taken of small cases only, and cannot follow a factor of 100: such cases are
  * larger. */
 static const ct_case cases[] = {
-    {&clip_loss, "clip_loss_6_distinct", {6, 5, MASK, 14, FILL_RANDOM, 6}},
-    {&clip_loss, "clip_loss_7_mask", {7, 5, MASK, 14, FILL_RANDOM, 3}},
-    {&clip_loss, "clip_loss_7_share", {7, 5, SHARE, 14, FILL_RANDOM, 3}},
-    {&clip_loss, "clip_loss_7_negative", {7, 5, NEGATIVE, 14, FILL_RANDOM, 3}},
-    {&clip_loss, "clip_loss_5_one_photo_share", {5, 4, SHARE, 14, FILL_RANDOM, 1}},
-    {&clip_loss, "clip_loss_6_loss_scale", {6, 5, SHARE, 14, FILL_RANDOM, 4, 1024}},
-    {&clip_loss, "clip_loss_140_loss_scale", {140, 24, MASK, 14, FILL_MATCHED, 90, 256}},
-    {&clip_loss, "clip_loss_2_scale_1", {2, 3, MASK, 1, FILL_RANDOM, 2}},
-    {&clip_loss, "clip_loss_200_mask", {200, 17, MASK, 14, FILL_RANDOM, 90}},
-    {&clip_loss, "clip_loss_301_share", {301, 32, SHARE, 14, FILL_MATCHED, 77}},
-    {&clip_loss, "clip_loss_257_negative", {257, 40, NEGATIVE, 14, FILL_MATCHED, 200}},
-    {&clip_loss, "clip_loss_130_equal_scale_100", {130, 130, MASK, 100, FILL_EQUAL, 33}},
-    {&clip_loss, "clip_loss_130_scale_100", {130, 130, SHARE, 100, FILL_RANDOM, 40}},
-    {&clip_loss, "clip_loss_259_scale_100", {259, 64, MASK, 100, FILL_MATCHED, 131}},
+    {&clip_loss, "clip_loss_6_distinct", {6, 5, MASK, 14, RANDOM, 6}},
+    {&clip_loss, "clip_loss_7_mask", {7, 5, MASK, 14, RANDOM, 3}},
+    {&clip_loss, "clip_loss_7_share", {7, 5, SHARE, 14, RANDOM, 3}},
+    {&clip_loss, "clip_loss_7_negative", {7, 5, NEGATIVE, 14, RANDOM, 3}},
+    {&clip_loss, "clip_loss_7_mask_smoothed", {7, 5, MASK, 14, RANDOM, 3, 0, 1, EVEN, 10}},
+    {&clip_loss, "clip_loss_7_share_smoothed", {7, 5, SHARE, 14, RANDOM, 3, 0, 1, EVEN, 30}},
+    {&clip_loss, "clip_loss_7_negative_smoothed", {7, 5, NEGATIVE, 14, RANDOM, 3, 0, 1, EVEN, 20}},
+    {&clip_loss, "clip_loss_8_mask_2_ranks", {8, 5, MASK, 14, RANDOM, 5, 0, 2, UNEVEN}},
+    {&clip_loss, "clip_loss_7_smoothed_3_ranks", {7, 5, SHARE, 14, RANDOM, 3, 0, 3, EVEN, 10}},
+    {&clip_loss, "clip_loss_4_ranks_of_1", {4, 6, MASK, 14, RANDOM, 2, 0, 4, EVEN}},
+    {&clip_loss, "clip_loss_5_one_photo_share", {5, 4, SHARE, 14, RANDOM, 1}},
+    {&clip_loss, "clip_loss_6_loss_scale", {6, 5, SHARE, 14, RANDOM, 4, 1024}},
+    {&clip_loss, "clip_loss_2_scale_1", {2, 3, MASK, 1, RANDOM, 2}},
+    {&clip_loss, "clip_loss_1", {1, 9, NEGATIVE, 100, RANDOM, 1}},
+    {&clip_loss, "clip_loss_1_smoothed", {1, 9, MASK, 14, RANDOM, 1, 0, 1, EVEN, 10}},
+    {&clip_loss, "clip_loss_40_one_photo", {40, 8, MASK, 100, RANDOM, 1}},
+    {&clip_loss, "clip_loss_40_one_photo_4_ranks", {40, 8, MASK, 100, RANDOM, 1, 0, 4, UNEVEN}},
+    {&clip_loss, "clip_loss_9_one_photo_smoothed", {9, 8, MASK, 14, RANDOM, 1, 0, 2, EVEN, 10}},
+    {&clip_loss, "clip_loss_140_loss_scale", {140, 24, MASK, 14, MATCHED, 90, 256}},
+    {&clip_loss, "clip_loss_200_mask", {200, 17, MASK, 14, RANDOM, 90}},
+    {&clip_loss, "clip_loss_301_share", {301, 32, SHARE, 14, MATCHED, 77}},
+    {&clip_loss, "clip_loss_257_negative", {257, 40, NEGATIVE, 14, MATCHED, 200}},
+    {&clip_loss, "clip_loss_127_wide", {127, 520, MASK, 30, MATCHED, 60}},
+    {&clip_loss, "clip_loss_128_tile", {128, 64, MASK, 30, MATCHED, 100}},
+    {&clip_loss, "clip_loss_129_narrow", {129, 3, MASK, 14, RANDOM, 60}},
+    {&clip_loss, "clip_loss_129_1_wide", {129, 1, SHARE, 5, RANDOM, 50}},
+    {&clip_loss, "clip_loss_258_smoothed", {258, 72, MASK, 14, MATCHED, 140, 0, 1, EVEN, 10}},
+    {&clip_loss, "clip_loss_130_equal_scale_100", {130, 130, MASK, 100, EQUAL, 33}},
+    {&clip_loss, "clip_loss_130_scale_100", {130, 130, SHARE, 100, RANDOM, 40}},
+    {&clip_loss, "clip_loss_259_scale_100", {259, 64, MASK, 100, MATCHED, 131}},
+    {&clip_loss, "clip_loss_127_identical", {127, 96, MASK, 100, IDENTICAL, 127}},
+    {&clip_loss, "clip_loss_131_opposite", {131, 8, NEGATIVE, 100, OPPOSITE, 131}},
+    {&clip_loss,
+     "clip_loss_140_opposite_2_ranks",
+     {140, 17, MASK, 100, OPPOSITE, 99, 0, 2, UNEVEN}},
+    {&clip_loss, "clip_loss_300_4_ranks", {300, 33, MASK, 14, MATCHED, 170, 0, 4, UNEVEN}},
+    {&clip_loss, "clip_loss_205_share_3_ranks", {205, 64, SHARE, 100, MATCHED, 90, 64, 3, EVEN, 5}},
+    {&clip_loss, "clip_loss_512_4_ranks", {512, 16, MASK, 14, MATCHED, 400, 0, 4, EVEN}},
+    {&clip_loss, "clip_loss_515_share", {515, 16, SHARE, 14, MATCHED, 300}},
+    {&clip_loss, "clip_loss_1030_mask", {1030, 16, MASK, 14, RANDOM, 900}},
 };
 
 CT_DEFINE_CASE_TABLE(loss, cases);

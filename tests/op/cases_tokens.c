@@ -1,4 +1,4 @@
-/* Cases of the operations on packed tokens but attention: embedding, gather_rows. */
+/* Cases of the operations on packed tokens but attention: embedding, gather_rows, patch_tokens. */
 #include "case.h"
 
 /* ---- embedding: p = tokens, vocabulary, positions, width, types (0: absent) -------------------
@@ -154,6 +154,79 @@ static const ct_kind gather_rows = {"gather_rows",  gather_setup,   gather_fill,
                                     gather_ref_fwd, gather_ref_bwd, gather_fwd,
                                     gather_bwd,     no_flops,       false};
 
+/* ---- patch_tokens: p = batch, height and width in patches, width ------------------------------
+ */
+
+enum { PATCH_PATCHES, PATCH_CLASS, PATCH_POSITION, PATCH_Y };
+
+static void patch_setup(ct_case_run *run)
+{
+    const int64_t *p = run->p;
+    const int64_t tokens = 1 + p[1] * p[2];
+    ct_case_slot(run, PATCH_PATCHES, "patches", CT_SLOT_INPUT, CT_CASE_COMPUTE,
+                 (const int64_t[]){p[0], p[1], p[2], p[3], 0}, false);
+    ct_case_slot(run, PATCH_CLASS, "class_token", CT_SLOT_PARAM, CT_CASE_COMPUTE,
+                 (const int64_t[]){p[3], 0}, false)
+        ->grad_terms = (double)p[0];
+    ct_case_slot(run, PATCH_POSITION, "position", CT_SLOT_PARAM, CT_CASE_COMPUTE,
+                 (const int64_t[]){tokens, p[3], 0}, false)
+        ->grad_terms = (double)p[0];
+    ct_case_slot(run, PATCH_Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE,
+                 (const int64_t[]){p[0], tokens, p[3], 0}, false);
+}
+
+/* Where number i of y comes from: a patch's number, or -1 for the class token; *place: its number
+ * in the position table. */
+static int64_t patch_source(const ct_case_run *run, int64_t i, int64_t *place)
+{
+    const int64_t size = run->slot[PATCH_POSITION].count, width = run->p[3];
+    *place = i % size;
+    return *place < width ? -1 : i / size * (size - width) + *place - width;
+}
+
+static void patch_ref_fwd(ct_case_run *run)
+{
+    const ct_slot *s = run->slot;
+    for (int64_t i = 0, place; i < s[PATCH_Y].count; i++) {
+        const int64_t from = patch_source(run, i, &place);
+        s[PATCH_Y].v[i] = (from < 0 ? s[PATCH_CLASS].v[place] : s[PATCH_PATCHES].v[from]) +
+                          s[PATCH_POSITION].v[place];
+    }
+}
+
+static void patch_ref_bwd(ct_case_run *run)
+{
+    const ct_slot *s = run->slot;
+    for (int64_t k = 0; k < s[PATCH_CLASS].count; k++) s[PATCH_CLASS].g[k] = 0;
+    for (int64_t k = 0; k < s[PATCH_POSITION].count; k++) s[PATCH_POSITION].g[k] = 0;
+    for (int64_t i = 0, place; i < s[PATCH_Y].count; i++) {
+        const int64_t from = patch_source(run, i, &place);
+        s[PATCH_POSITION].g[place] += s[PATCH_Y].g[i];
+        if (from < 0) s[PATCH_CLASS].g[place] += s[PATCH_Y].g[i];
+        else s[PATCH_PATCHES].g[from] = s[PATCH_Y].g[i];
+    }
+}
+
+static ct_status patch_fwd(ct_case_run *run)
+{
+    const ct_slot *s = run->slot;
+    ct_patch_tokens_fwd_args args = {s[PATCH_Y].t, s[PATCH_PATCHES].t, s[PATCH_CLASS].t,
+                                     s[PATCH_POSITION].t};
+    return ct_op_patch_tokens_fwd(&run->exec, &args);
+}
+
+static ct_status patch_bwd(ct_case_run *run)
+{
+    const ct_slot *s = run->slot;
+    ct_patch_tokens_bwd_args args = {s[PATCH_PATCHES].d, s[PATCH_CLASS].d, s[PATCH_POSITION].d,
+                                     s[PATCH_Y].d};
+    return ct_op_patch_tokens_bwd(&run->exec, &args);
+}
+
+static const ct_kind patch_tokens = {"patch_tokens", patch_setup,   NULL,
+                                     patch_ref_fwd,  patch_ref_bwd, patch_fwd,
+                                     patch_bwd,      no_flops,      false};
+
 static const ct_case cases[] = {
     {&embedding, "embedding_11_of_5", {11, 5, 6, 7, 0}},
     {&embedding, "embedding_9_of_4_type", {9, 4, 3, 18, 2}},
@@ -163,6 +236,10 @@ static const ct_case cases[] = {
     {&gather_rows, "gather_rows_4_of_11", {11, 5, 4}},
     {&gather_rows, "gather_rows_all_10", {10, 3, 10}},
     {&gather_rows, "gather_rows_16_of_225", {225, 768, 16}},
+    {&patch_tokens, "patch_tokens_tiny", {3, 1, 2, 5}},
+    {&patch_tokens, "patch_tokens_one", {1, 1, 1, 3}},
+    {&patch_tokens, "patch_tokens_batch", {19, 3, 4, 40}},
+    {&patch_tokens, "patch_tokens_wide", {4, 7, 7, 192}},
 };
 
 CT_DEFINE_CASE_TABLE(tokens, cases);

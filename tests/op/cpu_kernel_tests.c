@@ -262,12 +262,12 @@ static loss_run run_loss(ct_device *device, float *image, float *text, int64_t c
 {
     loss_run run = {.dimage = normal_numbers(1, count * width),
                     .dtext = normal_numbers(2, count * width)};
-    float logit_scale = logf(factor), *lse = normal_numbers(3, 2 * count);
+    float logit_scale = logf(factor), *lse = normal_numbers(3, 3 * count);
     int32_t *ids = calloc((size_t)count, sizeof *ids);
     assert_non_null(ids);
-    ct_clip_loss_fwd_args fwd = {.loss = ct_tensor1(&run.loss, CT_F32, 1),
-                                 .row_lse = ct_tensor1(lse, CT_F32, count),
+    ct_clip_loss_fwd_args fwd = {.row_lse = ct_tensor1(lse, CT_F32, count),
                                  .col_lse = ct_tensor1(lse + count, CT_F32, count),
+                                 .target = ct_tensor1(lse + 2 * count, CT_F32, count),
                                  .image = ct_tensor2(image, CT_F32, count, width),
                                  .text = ct_tensor2(text, CT_F32, count, width),
                                  .logit_scale = ct_tensor1(&logit_scale, CT_F32, 1),
@@ -283,7 +283,13 @@ static loss_run run_loss(ct_device *device, float *image, float *text, int64_t c
                                  .row_lse = fwd.row_lse,
                                  .col_lse = fwd.col_lse,
                                  .same_image = same_image};
+    const ct_clip_loss_total_args total = {.loss = ct_tensor1(&run.loss, CT_F32, 1),
+                                           .row_lse = fwd.row_lse,
+                                           .col_lse = fwd.col_lse,
+                                           .target = fwd.target,
+                                           .count = count};
     assert_ok(device->backend->clip_loss_fwd(device, &fwd));
+    assert_ok(device->backend->clip_loss_total(device, &total));
     assert_ok(device->backend->clip_loss_bwd(device, &bwd));
     free(lse);
     free(ids);
@@ -340,8 +346,14 @@ static void test_loss_memory(void **state)
         assert_ok(ct_cpu_device_create(2, &device));
         ct_tensor matrix = ct_tensor2(NULL, CT_F32, count, 64), one = ct_tensor1(NULL, CT_F32, 1);
         ct_tensor list = ct_tensor1(NULL, CT_F32, count);
-        ct_clip_loss_fwd_args fwd = {one,    list, list, matrix,
-                                     matrix, one,  list, CT_SAME_IMAGE_MASK};
+        ct_clip_loss_fwd_args fwd = {.row_lse = list,
+                                     .col_lse = list,
+                                     .target = list,
+                                     .image = matrix,
+                                     .text = matrix,
+                                     .logit_scale = one,
+                                     .photo_ids = list,
+                                     .same_image = CT_SAME_IMAGE_MASK};
         ct_clip_loss_bwd_args bwd = {.dimage = matrix,
                                      .dtext = matrix,
                                      .dlogit_scale = one,

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Reference results for tests/model: small CLIP models in PyTorch (torchvision's ResNet, Hugging
-Face's DistilBertModel over padded captions with a mask), trained for ten AdamW steps in float64.
+"""Reference results for tests/model: small CLIP models in PyTorch (torchvision's ResNet, timm's
+VisionTransformer, Hugging Face's DistilBertModel over padded captions with a mask), trained for ten AdamW steps in float64.
 
 Weights and inputs are not stored: both sides draw them from Philox4x32-10 under the parameter's
 name (host/base/rng.h; `draw` below, tests/model/support.c there). Stored per case: the
@@ -26,6 +26,7 @@ import math
 import pathlib
 
 import numpy
+import timm.models.vision_transformer
 import torch
 import torchvision
 import transformers
@@ -73,6 +74,17 @@ CASES = {
         "projection.kind": "mlp",
         "loss.same_image": "share",
     },
+    "vit_linear": {
+        "image.encoder": "vit",
+        "image.patch_size": 16,
+        "image.width": 64,
+        "image.depth": 2,
+        "image.heads": 2,
+        "image.ffn": 128,
+        "projection.kind": "linear",
+        "loss.same_image": "negative",
+        "loss.label_smoothing": 0.1,
+    },
 }
 VOCABULARY = 500
 # Two batches, used in turn: captions' lengths and photos.
@@ -107,7 +119,7 @@ def draw(name, count):
 
 
 @functools.cache
-def initial_value(name, shape, bottleneck):
+def initial_value(name, shape, tower):
     """Uniform, with the spread of a usual initialisation; biases and scales are not trivial.
 
     Of the many activations of a ResNet some lie so close to zero that rounding decides which side
@@ -115,12 +127,14 @@ def initial_value(name, shape, bottleneck):
     thousandth. Larger biases before the ReLUs inside a block make that rare; smaller scales of a
     block's last norm (Goyal et al. 2017 start them at zero) keep gradients from growing with depth.
     """
-    last = ".bn3." if bottleneck else ".bn2."
-    shifted = name.startswith("image.") and last not in name
+    last = {"bottleneck": ".bn3.", "basic": ".bn2."}.get(tower, ".none.")
+    shifted = name.startswith("image.") and last not in name and tower != "vit"
     count = math.prod(shape)
     centred = (draw(name, count) >> numpy.uint64(8)).astype(numpy.float64) * 2.0**-23 - 1.0
     if len(shape) == 4:  # filters: variance 2/(Co KH KW)
         value = math.sqrt(6.0 / (shape[0] * shape[2] * shape[3])) * centred
+    elif len(shape) == 3:  # a ViT's class token and positions
+        value = 0.5 * centred
     elif len(shape) == 2:  # matrices and tables: variance 1/columns
         value = math.sqrt(3.0 / shape[1]) * centred
     elif name.endswith("bias"):
@@ -172,9 +186,21 @@ class Clip(torch.nn.Module):
     def __init__(self, config, layout):
         super().__init__()
         self.layout = layout
-        self.image = getattr(torchvision.models, config["image.encoder"])(weights=None)
-        features = self.image.fc.in_features
-        self.image.fc = torch.nn.Identity()
+        if config["image.encoder"] == "vit":
+            features = config["image.width"]
+            self.image = timm.models.vision_transformer.VisionTransformer(
+                img_size=config["image.size"],
+                patch_size=config["image.patch_size"],
+                embed_dim=features,
+                depth=config["image.depth"],
+                num_heads=config["image.heads"],
+                mlp_ratio=config["image.ffn"] / features,
+                num_classes=0,
+            )
+        else:
+            self.image = getattr(torchvision.models, config["image.encoder"])(weights=None)
+            features = self.image.fc.in_features
+            self.image.fc = torch.nn.Identity()
         self.text = transformers.DistilBertModel(
             transformers.DistilBertConfig(
                 vocab_size=VOCABULARY,
@@ -213,7 +239,7 @@ class Clip(torch.nn.Module):
     def encode_texts(self, batch):
         return functional.normalize(self.text_projection(self.text_features(batch)))
 
-    def loss(self, batch, same_image):
+    def loss(self, batch, same_image, smoothing):
         image, text = self.encode_images(batch), self.encode_texts(batch)
         logits = self.logit_scale.exp() * image @ text.T
         same = batch["photos"][:, None] == batch["photos"][None, :]
@@ -222,17 +248,21 @@ class Clip(torch.nn.Module):
             logits = logits.masked_fill(same & (target == 0), -1e300 if logits.dtype == torch.float64 else -1e30)
         elif same_image == "share":
             target = same.to(logits.dtype) / same.sum(1, keepdim=True)
-        rows = functional.cross_entropy(logits, target)
-        return (rows + functional.cross_entropy(logits.T, target)) / 2
+        rows = functional.cross_entropy(logits, target, label_smoothing=smoothing)
+        columns = functional.cross_entropy(logits.T, target, label_smoothing=smoothing)
+        return (rows + columns) / 2
 
 
 def initialise(model):
-    state, bottleneck = {}, "image.layer1.0.bn3.bias" in model.state_dict()
+    state, names = {}, model.state_dict().keys()
+    tower = "vit" if "image.cls_token" in names else "basic"
+    if "image.layer1.0.bn3.bias" in names:
+        tower = "bottleneck"
     for name, tensor in model.state_dict().items():
         if name == "logit_scale" or name.split(".")[-1].startswith(("running_", "num_batches")):
             state[name] = tensor
         else:
-            state[name] = initial_value(name, tuple(tensor.shape), bottleneck)
+            state[name] = initial_value(name, tuple(tensor.shape), tower)
     model.load_state_dict(state)
 
 
@@ -253,7 +283,8 @@ def make_optimizer(model, config):
             "params": [parameter],
             "lr": rate(name),
             "base_lr": rate(name),
-            "weight_decay": config["train.weight_decay"] if parameter.dim() >= 2 else 0.0,
+            # Filters, matrices and tables; not a ViT's class token and positions, as in timm.
+            "weight_decay": config["train.weight_decay"] if parameter.dim() in (2, 4) else 0.0,
         }
         for name, parameter in model.named_parameters()
     ]
@@ -278,7 +309,8 @@ def run(config, dtype, shift=0, layout=torch.contiguous_format):
     model.train()
     for step in range(1, STEPS + 1):
         optimizer.zero_grad()
-        loss = model.loss(batches[(step - 1) % 2], config["loss.same_image"])
+        smoothing = config.get("loss.label_smoothing", 0.0)
+        loss = model.loss(batches[(step - 1) % 2], config["loss.same_image"], smoothing)
         loss.backward()
         if step == 1:
             for name, parameter in model.named_parameters():

@@ -180,7 +180,8 @@ def attention(r, lengths, heads, depth, causal):
     r.backward({"o": torch.cat(parts)}, {"qkv": qkv})
 
 
-def clip_loss(r, count, width, same_image, factor, photos):
+def pair_inputs(r, count, width, factor, photos):
+    """What both contrastive losses are given, and which pairs show the same photo."""
     def embeddings(slot):
         drawn = torch.randn(count, width, generator=r.generator, dtype=torch.float64)
         return r.take(slot, functional.normalize(drawn)).requires_grad_()
@@ -188,27 +189,62 @@ def clip_loss(r, count, width, same_image, factor, photos):
     inputs = {"image": embeddings("image"), "text": embeddings("text")}
     inputs["logit_scale"] = r.take("logit_scale", torch.tensor([factor]).log()).requires_grad_()
     ids = r.take("photo_ids", torch.arange(count) % photos)
-    logits = inputs["logit_scale"].exp() * inputs["image"] @ inputs["text"].T
-    same = ids[:, None] == ids[None, :]
-    eye = torch.eye(count, dtype=torch.bool)
-    targets = eye.double()
-    if same_image == "mask":
-        logits = logits.masked_fill(same & ~eye, -torch.inf)
-    if same_image == "share":
-        targets = same.double() / same.sum(1, keepdim=True)
-    if same_image == "share":
-        loss = functional.cross_entropy(logits, targets)
-        loss = (loss + functional.cross_entropy(logits.T, targets)) / 2
-    else:
-        place = torch.arange(count)
-        loss = functional.cross_entropy(logits, place)
-        loss = (loss + functional.cross_entropy(logits.T, place)) / 2
-    loss = loss[None]
-    gradient = r.take("loss", torch.ones(1), gradient=True)
+    return inputs, ids[:, None] == ids[None, :]
+
+
+def pair_results(r, inputs, loss):
+    """loss: each rank's share of it."""
+    gradient = r.take("loss", torch.ones_like(loss), gradient=True)
     found = torch.autograd.grad([loss], list(inputs.values()), [gradient])
     r.result("loss", loss)
     for slot, array in zip(inputs, found):
         r.add(slot, "gradient", "result", array)
+
+
+def cross_entropies(logits, same, same_image, smoothing):
+    """One number a row; with distinct photos or "negative" those of open_clip's ClipLoss."""
+    labels = torch.arange(len(logits))
+    options = {"reduction": "none", "label_smoothing": smoothing}
+    if same_image == "share":
+        targets = same.double() / same.sum(1, keepdim=True)
+        return functional.cross_entropy(logits, targets, **options)
+    if same_image == "negative":
+        return functional.cross_entropy(logits, labels, **options)
+    rows = []
+    for i, row in enumerate(logits):  # each over the pairs that it counts
+        counted = ~same[i] | (labels == i)
+        place = counted[:i].sum()
+        rows.append(functional.cross_entropy(row[counted], place, **options))
+    return torch.stack(rows)
+
+
+def clip_loss(r, count, width, same_image, factor, photos, smoothing=0.0, first_rows=(0,)):
+    """first_rows: of each rank. With several of them targets must be the own pairs alone: others
+    count for the rank of their row, here for those of their row and of their column."""
+    inputs, same = pair_inputs(r, count, width, factor, photos)
+    smoothing = float(numpy.float32(smoothing))  # as C passes it
+    image, text = inputs["image"], inputs["text"]
+    logits_per_image = inputs["logit_scale"].exp() * image @ text.T
+    logits_per_text = inputs["logit_scale"].exp() * text @ image.T
+    rows = cross_entropies(logits_per_image, same, same_image, smoothing)
+    rows = (rows + cross_entropies(logits_per_text, same, same_image, smoothing)) / 2
+    shares = [part.sum() / count for part in rows.tensor_split(first_rows[1:])]
+    pair_results(r, inputs, torch.stack(shares))
+
+
+def siglip_loss(r, count, width, same_image, factor, photos, bias, first_rows=(0,)):
+    """With distinct photos or "negative" open_clip's SigLipLoss."""
+    inputs, same = pair_inputs(r, count, width, factor, photos)
+    inputs["logit_bias"] = r.take("logit_bias", torch.tensor([-bias])).requires_grad_()
+    logits = inputs["logit_scale"].exp() * inputs["image"] @ inputs["text"].T
+    logits = logits + inputs["logit_bias"]
+    eye = torch.eye(count, dtype=torch.bool)
+    labels = 2 * (same if same_image == "share" else eye).double() - 1
+    losses = -functional.logsigmoid(labels * logits)
+    if same_image == "mask":
+        losses = losses * (~same | eye)
+    shares = [part.sum() / count for part in losses.tensor_split(first_rows[1:])]
+    pair_results(r, inputs, torch.stack(shares))
 
 
 def adamw(r, first, second, steps, max_norm):
@@ -276,6 +312,15 @@ CASES = {
     "adamw_1_step": lambda r: adamw(r, 7, 1, 1, 0),
     "adamw_10_steps": lambda r: adamw(r, 33, 5, 10, 0),
     "adamw_10_steps_clipped": lambda r: adamw(r, 33, 5, 10, 1.0),
+    "clip_loss_7_mask_smoothed": lambda r: clip_loss(r, 7, 5, "mask", 14, 3, 0.1),
+    "clip_loss_7_share_smoothed": lambda r: clip_loss(r, 7, 5, "share", 14, 3, 0.3),
+    "clip_loss_7_negative_smoothed": lambda r: clip_loss(r, 7, 5, "negative", 14, 3, 0.2),
+    "clip_loss_8_mask_2_ranks": lambda r: clip_loss(r, 8, 5, "mask", 14, 5, 0.0, (0, 1)),
+    "siglip_loss_6_distinct": lambda r: siglip_loss(r, 6, 5, "mask", 10, 6, 10.0),
+    "siglip_loss_7_mask": lambda r: siglip_loss(r, 7, 5, "mask", 10, 3, 3.0),
+    "siglip_loss_7_share": lambda r: siglip_loss(r, 7, 5, "share", 10, 3, 3.0),
+    "siglip_loss_7_negative": lambda r: siglip_loss(r, 7, 5, "negative", 10, 3, 3.0),
+    "siglip_loss_8_3_ranks": lambda r: siglip_loss(r, 8, 5, "share", 10, 5, 3.0, (0, 1, 3)),
 }
 
 

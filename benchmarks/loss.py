@@ -123,7 +123,7 @@ def main():
         median = statistics.median(worker.seconds)
         rate = f"   {flops / median / 1e9:.0f} GFLOP/s" if worker is workers[0] else ""
         print(f"{worker.name:22} {median:9.4f} s   ratio {statistics.median(ratios):.2f} "
-              f"({min(ratios):.2f} to {max(ratios):.2f})   memory {worker.peak_mib} MiB{rate}")
+              f"({min(ratios):.2f} to {max(ratios):.2f})   memory {worker.peak_mib:.1f} MiB{rate}")
 
 
 if __name__ == "__main__":

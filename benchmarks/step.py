@@ -108,7 +108,7 @@ class Worker:
 
     def finish(self):
         self.process.stdin.close()
-        self.peak_mib = int(self.process.stdout.readline().split()[1])
+        self.peak_mib = float(self.process.stdout.readline().split()[1])
         self.process.wait()
 
 
@@ -164,7 +164,7 @@ def main():
         figures["workers"].append(row)
         print(f"{row['name']:28} {row['median_seconds']:7.3f} s/step   ratio "
               f"{row['ratio_median']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})   "
-              f"peak {row['peak_mib']} MiB")
+              f"peak {row['peak_mib']:.0f} MiB")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(figures, f, indent=1)

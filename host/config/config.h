@@ -52,6 +52,9 @@ typedef enum ct_projection_kind {
 
 typedef enum ct_schedule_kind { CT_SCHEDULE_COSINE, CT_SCHEDULE_CONSTANT } ct_schedule_kind;
 
+/* The type in which gradients travel between ranks. */
+typedef enum ct_reduce_kind { CT_REDUCE_F32, CT_REDUCE_BF16 } ct_reduce_kind;
+
 typedef enum ct_loss_kind {
     CT_LOSS_SOFTMAX, /* symmetric cross-entropy (CLIP) */
     CT_LOSS_SIGMOID  /* pairwise sigmoid (SigLIP) */
@@ -151,6 +154,14 @@ typedef struct ct_config {
         int64_t loss_scale_growth; /* train.loss_scale_growth: finite steps before the loss scale
                                       doubles, in fp16 */
     } train;
+
+    struct {
+        bool sync_bn;          /* distributed.sync_bn: BatchNorm statistics of all ranks' photos */
+        ct_reduce_kind reduce; /* distributed.reduce: f32 | bf16, of gradients between ranks */
+        bool zero;             /* distributed.zero: each rank keeps its part of the moments */
+        int64_t bucket_mib;    /* distributed.bucket_mib: gradients reduced at a time */
+        double timeout_s;      /* distributed.timeout_s: after which a silent rank is given up */
+    } distributed;
 
     struct {
         bool graphs;        /* cuda.graphs: replay recorded steps */

@@ -25,6 +25,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/status.h"
+#include "comm.h"
 #include "tensor.h"
 
 typedef struct ct_device ct_device;
@@ -551,6 +552,7 @@ struct ct_device {
     /* Packed token counts are rounded up to a multiple of this, so that few shapes occur: 1 where
      * nothing is recorded. Rows past cu_seqlens[N] belong to no sequence. */
     int token_multiple;
+    ct_comm *comm; /* to the devices of the job's other ranks; NULL: there are none. Borrowed */
 };
 
 static inline void ct_device_destroy(ct_device *device)
@@ -573,11 +575,14 @@ typedef struct ct_exec {
     ct_device *device;
     ct_arena *activations; /* forward pushes, backward releases in reverse */
     bool planning;
-    bool training;  /* batch statistics, dropout; what backward needs is kept */
-    bool repeated;  /* forward has run on this batch before: running statistics stay as they are */
-    uint64_t seed;  /* dropout masks are functions of (seed, step, micro, layer) */
-    int32_t micro;  /* which micro-batch of the step, from 0 */
-    ct_tensor step; /* (1) i32 on the device: optimiser steps done before this one */
+    bool training; /* batch statistics, dropout; what backward needs is kept */
+    bool repeated; /* forward has run on this batch before: running statistics stay as they are */
+    uint64_t seed; /* dropout masks are functions of (seed, step, micro, layer) */
+    int32_t micro; /* which micro-batch of this rank's step, from 0 */
+    int32_t micro_before;       /* micro-batches of the ranks before this one */
+    bool sync_batchnorm;        /* batch statistics are those of all ranks */
+    struct ct_reducer *reducer; /* told when gradients are complete; NULL: nobody is */
+    ct_tensor step;             /* (1) i32 on the device: optimiser steps done before this one */
 } ct_exec;
 
 /* ct_op_linear_fwd(exec, &args) and so on: announce or run. */
@@ -591,6 +596,22 @@ typedef struct ct_exec {
     }
 CT_OPS(CT_OP_DISPATCH)
 #undef CT_OP_DISPATCH
+
+/* Collectives of a pass; nothing needs to be announced for them. */
+CT_NODISCARD static inline ct_status ct_exec_all_gather(const ct_exec *exec, const ct_tensor *to,
+                                                        const ct_tensor *from)
+{
+    return exec->planning ? CT_OK : ct_comm_all_gather(exec->device->comm, to, from);
+}
+CT_NODISCARD static inline ct_status ct_exec_all_to_all(const ct_exec *exec, const ct_tensor *to,
+                                                        const ct_tensor *from)
+{
+    return exec->planning ? CT_OK : ct_comm_all_to_all(exec->device->comm, to, from);
+}
+CT_NODISCARD static inline ct_status ct_exec_all_reduce(const ct_exec *exec, const ct_tensor *x)
+{
+    return exec->planning ? CT_OK : ct_comm_all_reduce(exec->device->comm, x);
+}
 
 /* Pushes room for `t` (shape and dtype set) on the activation stack and sets t->data. */
 CT_NODISCARD static inline ct_status ct_exec_push(const ct_exec *exec, ct_tensor *t)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/layers.h"
+#include "model/reducer.h"
 
 #define BN_EPS      1e-5f /* torch.nn.BatchNorm2d's defaults */
 #define BN_MOMENTUM 0.1f
@@ -370,7 +371,8 @@ static ct_status block_backward(const block *b, const ct_exec *exec, const ct_te
     }
     CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *dx, .a = *dx, .b = dshortcut}));
     ct_arena_release(exec->activations, b->mark);
-    return CT_OK;
+    const conv_bn *last = b->has_downsample ? &b->downsample : &b->unit[b->unit_count - 1];
+    return ct_gradients_done(exec, b->unit[0].filter, last->beta);
 }
 
 static ct_status stem_backward(const ct_resnet *resnet, const ct_exec *exec, const ct_tensor *dy)
@@ -399,5 +401,5 @@ ct_status ct_resnet_backward(ct_resnet *resnet, const ct_exec *exec, const ct_te
     }
     CT_TRY(stem_backward(resnet, exec, &dy));
     ct_arena_release(exec->activations, resnet->mark);
-    return CT_OK;
+    return ct_gradients_done(exec, resnet->stem.filter, resnet->stem.beta);
 }

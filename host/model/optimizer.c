@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 enum {
-    STATS = 3,   /* norm, clip coefficient, not finite: see ct_grad_norm_args */
+    STATS = 3,   /* norm, clip coefficient, not finite: see ct_grad_stats_args */
     SCHEDULE = 3 /* see ct_adamw_args */
 };
 
@@ -12,8 +12,8 @@ struct ct_optimizer {
     ct_exec exec;
     ct_optimizer_segment *segments;
     int segment_count;
-    void *memory; /* of the three tensors */
-    ct_tensor stats, schedule, step;
+    void *memory; /* of the four tensors */
+    ct_tensor norm, stats, schedule, step;
     const ct_param *loss_scale; /* NULL: the loss is not scaled */
     bool stochastic_rounding;
     const ct_config *config;
@@ -47,13 +47,15 @@ static void collect_segments(ct_optimizer *optimizer, const ct_config *config,
 static ct_status run(const ct_optimizer *optimizer, const ct_exec *exec)
 {
     const ct_config *config = optimizer->config;
-    ct_grad_norm_args norm = {.stats = optimizer->stats,
-                              .segments = optimizer->segments,
-                              .segment_count = optimizer->segment_count,
-                              .max_norm = (float)config->train.clip_grad_norm,
-                              .growth_interval = (int)config->train.loss_scale_growth};
-    if (optimizer->loss_scale) norm.loss_scale = optimizer->loss_scale->value;
-    CT_TRY(ct_op_grad_norm(exec, &norm));
+    CT_TRY(ct_op_grad_norm(exec, &(ct_grad_norm_args){.norm = optimizer->norm,
+                                                      .segments = optimizer->segments,
+                                                      .segment_count = optimizer->segment_count}));
+    ct_grad_stats_args stats = {.stats = optimizer->stats,
+                                .norms = optimizer->norm,
+                                .max_norm = (float)config->train.clip_grad_norm,
+                                .growth_interval = (int)config->train.loss_scale_growth};
+    if (optimizer->loss_scale) stats.loss_scale = optimizer->loss_scale->value;
+    CT_TRY(ct_op_grad_stats(exec, &stats));
     return ct_op_adamw(exec,
                        &(ct_adamw_args){.segments = optimizer->segments,
                                         .segment_count = optimizer->segment_count,
@@ -66,16 +68,18 @@ static ct_status run(const ct_optimizer *optimizer, const ct_exec *exec)
                                         .stochastic_rounding = optimizer->stochastic_rounding});
 }
 
-/* Places the three tensors from `memory` on (NULL: only measures). */
+/* Places the four tensors from `memory` on (NULL: only measures). */
 static ct_status place(ct_optimizer *optimizer, void *memory, size_t *bytes)
 {
     ct_arena arena;
     ct_arena_init(&arena, memory, *bytes);
+    optimizer->norm = ct_tensor1(NULL, CT_F32, 1);
     optimizer->stats = ct_tensor1(NULL, CT_F32, STATS);
     optimizer->schedule = ct_tensor1(NULL, CT_F32, SCHEDULE);
     optimizer->step = ct_tensor1(NULL, CT_I32, 1);
-    ct_tensor *const tensors[] = {&optimizer->stats, &optimizer->schedule, &optimizer->step};
-    for (int i = 0; i < 3; i++)
+    ct_tensor *const tensors[] = {&optimizer->norm, &optimizer->stats, &optimizer->schedule,
+                                  &optimizer->step};
+    for (int i = 0; i < 4; i++)
         CT_TRY(ct_arena_push(&arena, ct_tensor_bytes(tensors[i]), &tensors[i]->data));
     *bytes = arena.peak_bytes;
     return CT_OK;

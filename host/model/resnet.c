@@ -232,8 +232,9 @@ static ct_status unit_forward(conv_bn *unit, const ct_exec *exec, const ct_tenso
                                        .beta = unit->beta->value,
                                        .eps = BN_EPS,
                                        .momentum = exec->repeated ? 0 : BN_MOMENTUM,
-                                       .relu = unit->relu,
-                                       .training = exec->training}));
+                                       .statistics = exec->training ? CT_BATCHNORM_BATCH
+                                                                    : CT_BATCHNORM_RUNNING,
+                                       .relu = unit->relu}));
     ct_layer_forget(exec, mark);
     return CT_OK;
 }

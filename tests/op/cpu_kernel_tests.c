@@ -216,11 +216,13 @@ static void norm_of(ct_device *device, float *grad, int64_t count, float max_nor
 {
     ct_tensor t = ct_tensor1(grad, CT_F32, count);
     ct_optimizer_segment segment = {.value = t, .grad = t, .exp_avg = t, .exp_avg_sq = t};
-    ct_grad_norm_args args = {.stats = ct_tensor1(stats, CT_F32, 3),
-                              .segments = &segment,
-                              .segment_count = 1,
-                              .max_norm = max_norm};
-    assert_ok(device->backend->grad_norm(device, &args));
+    float norm;
+    ct_grad_norm_args norm_args = {
+        .norm = ct_tensor1(&norm, CT_F32, 1), .segments = &segment, .segment_count = 1};
+    ct_grad_stats_args stats_args = {
+        .stats = ct_tensor1(stats, CT_F32, 3), .norms = norm_args.norm, .max_norm = max_norm};
+    assert_ok(device->backend->grad_norm(device, &norm_args));
+    assert_ok(device->backend->grad_stats(device, &stats_args));
 }
 
 static void test_grad_norm_any_threads(void **state)

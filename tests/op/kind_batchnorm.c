@@ -106,7 +106,7 @@ static void train_ref_bwd(ct_case_run *run)
     }
 }
 
-static ct_status forward(ct_case_run *run, bool training)
+static ct_status forward(ct_case_run *run, ct_batchnorm_statistics statistics)
 {
     const ct_slot *slot = run->slot;
     return ct_op_batchnorm_fwd(&run->exec,
@@ -121,13 +121,13 @@ static ct_status forward(ct_case_run *run, bool training)
                                                         .beta = slot[BETA].t,
                                                         .eps = eps,
                                                         .momentum = momentum,
-                                                        .relu = run->p[P_RELU],
-                                                        .training = training});
+                                                        .statistics = statistics,
+                                                        .relu = run->p[P_RELU]});
 }
 
 static ct_status train_fwd(ct_case_run *run)
 {
-    return forward(run, true);
+    return forward(run, CT_BATCHNORM_BATCH);
 }
 
 static ct_status train_bwd(ct_case_run *run)
@@ -195,7 +195,7 @@ static void eval_ref_fwd(ct_case_run *run)
 
 static ct_status eval_fwd(ct_case_run *run)
 {
-    return forward(run, false);
+    return forward(run, CT_BATCHNORM_RUNNING);
 }
 
 const ct_kind ct_kind_batchnorm_eval = {

@@ -25,7 +25,7 @@ ct_status ct_restored_open(const char *path, ct_restored *restored)
 ct_status ct_restored_build(ct_restored *restored, int32_t longest)
 {
     const ct_config *config = restored->config;
-    CT_TRY(ct_device_select(config, 0, &restored->device, &restored->threads));
+    CT_TRY(ct_device_select(config, NULL, &restored->device, &restored->threads));
     const int64_t pass = ct_config_pass_size(config, 1);
     ct_clip_limits limits = {
         .batch = (int32_t)pass,

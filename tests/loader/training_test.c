@@ -1,6 +1,8 @@
 /* What training batches hold. */
 #include "support.h"
 
+#include <stdlib.h>
+
 #include "image/image.h"
 
 enum { STEPS = 13 }; /* into the third epoch of five steps */

@@ -3,7 +3,7 @@
  * ranks may hold a contiguous part of each tensor: every rank's part has a norm, and is updated, of
  * its own.
  * p = elements of the first, of the second, steps, max_norm in thousandths, flags, steps after
- * which the loss scale grows, ranks (0 is 1). */
+ * which the loss scale grows, ranks (0 is 1; several without WEIGHT). */
 #include <math.h>
 
 #include "base/half.h"

@@ -3,7 +3,7 @@
  * ranks may hold a contiguous part of each tensor: every rank's part has a norm, and is updated, of
  * its own.
  * p = elements of the first, of the second, steps, max_norm in thousandths, flags, steps after
- * which the loss scale grows, ranks (0 is 1). */
+ * which the loss scale grows, ranks (0 is 1; several without WEIGHT). */
 #include <math.h>
 
 #include "base/half.h"
@@ -267,6 +267,7 @@ static const ct_case cases[] = {
     {&adamw, "adamw_loss_scale", {45, 20, 5, 1000, SCALED | WEIGHT, 2}},
     {&adamw, "adamw_loss_scale_non_finite", {45, 20, 4, 0, SCALED | NON_FINITE, 2}},
     {&adamw, "adamw_ranks", {101, 33, 3, 1000, 0, 0, 3}},
+    {&adamw, "adamw_ranks_empty", {3, 1, 2, 0, 0, 0, 6}},
     {&adamw, "adamw_ranks_blocks", {100001, 3, 2, 1000, SCALED, 1, 4}},
     {&adamw, "adamw_ranks_many", {500, 7, 2, 500, BOUNDED, 0, 70}},
     {&adamw, "adamw_ranks_non_finite", {45, 20, 4, 0, SCALED | NON_FINITE, 2, 2}},

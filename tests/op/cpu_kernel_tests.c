@@ -252,6 +252,32 @@ static void test_grad_norm_edges(void **state)
     }
 }
 
+static void stats_of(ct_device *device, float *norms, int64_t ranks, float *stats)
+{
+    ct_grad_stats_args args = {.stats = ct_tensor1(stats, CT_F32, 3),
+                               .norms = ct_tensor1(norms, CT_F32, ranks)};
+    assert_ok(device->backend->grad_stats(device, &args));
+}
+
+static void test_grad_stats_of_ranks(void **state)
+{
+    ct_device *device = one_thread(state);
+    float norm = NAN, stats[3], large[2] = {3e30f, 4e30f}, norms[3] = {1, 0, 2};
+    const ct_grad_norm_args nothing = {.norm = ct_tensor1(&norm, CT_F32, 1)};
+    assert_ok(device->backend->grad_norm(device, &nothing));
+    assert_true(norm == 0);
+    stats_of(device, large, 2, stats);
+    assert_true(stats[0] == 5e30f && stats[1] == 1 && stats[2] == 0);
+    stats_of(device, large, 1, stats);
+    assert_true(stats[0] == 3e30f);
+    const float bad[] = {NAN, INFINITY};
+    for (int i = 0; i < 2; i++) {
+        norms[1] = bad[i];
+        stats_of(device, norms, 3, stats);
+        assert_true(stats[2] == 1);
+    }
+}
+
 /* ---- loss ------------------------------------------------------------------------------------ */
 
 typedef struct loss_run {
@@ -385,6 +411,7 @@ int ct_run_cpu_kernel_tests(void)
         cmocka_unit_test(test_embedding_any_threads),
         cmocka_unit_test(test_grad_norm_any_threads),
         cmocka_unit_test(test_grad_norm_edges),
+        cmocka_unit_test(test_grad_stats_of_ranks),
         cmocka_unit_test(test_loss_without_negatives),
         cmocka_unit_test(test_nan_reaches_loss),
         cmocka_unit_test(test_loss_memory),

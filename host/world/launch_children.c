@@ -45,6 +45,7 @@ typedef struct launcher {
     bool by_signal;  /* one was killed, not from here */
     double deadline; /* of the present stage; when failed */
     stage stage;
+    sigset_t passed_on;
 } launcher;
 
 /* ---- starting ---- */
@@ -148,7 +149,8 @@ static void note_end(launcher *job, int rank, int status)
     job->children[rank] = 0;
     job->running--;
     if (exit_status == 0) return;
-    bool cause = number && !job->by_signal && job->stage == WAITING;
+    bool ours = number && (job->stage != WAITING || sigismember(&job->passed_on, number));
+    bool cause = number && !ours && !job->by_signal;
     if (!job->exit_status || cause) job->exit_status = exit_status;
     if (cause) {
         job->by_signal = true;
@@ -186,8 +188,11 @@ static void wait_for_signal(launcher *job)
         wait_ms = left > 0 ? (int)(left * 1e3) + 1 : 0;
     }
     poll(&event, 1, wait_ms);
-    while (read(job->signals, &info, sizeof info) == (ssize_t)sizeof info)
-        if (info.ssi_signo != SIGCHLD) signal_all(job, (int)info.ssi_signo);
+    while (read(job->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGCHLD) continue;
+        sigaddset(&job->passed_on, (int)info.ssi_signo);
+        signal_all(job, (int)info.ssi_signo);
+    }
 }
 
 static void wait_for_all(launcher *job)
@@ -216,6 +221,7 @@ int ct_launch_children(int ranks, double grace_seconds, char **argv)
                     .argv = argv,
                     .reservation = -1,
                     .signals = -1};
+    sigemptyset(&job.passed_on);
     sigprocmask(SIG_BLOCK, NULL, &job.old_mask);
     sigaction(SIGCHLD, NULL, &job.old_child);
     ct_status status = prepare(&job);

@@ -18,6 +18,7 @@
 #define STRANGERS         32  /* connections at a time that have not introduced themselves */
 #define STRANGER_SECONDS  5.0 /* in which they must */
 #define MISSING_NAMES_MAX 16
+#define FAREWELL_SECONDS  2.0 /* for ranks that come when the meeting has already failed */
 
 typedef struct gathering {
     ct_job *job;
@@ -25,7 +26,8 @@ typedef struct gathering {
     int missing;          /* ranks */
     ct_link *strangers;   /* (STRANGERS) */
     struct pollfd *polls; /* the listener, strangers, links */
-    ct_status status;     /* what went wrong; the text is the thread's message */
+    ct_status status;     /* what went wrong */
+    char text[CT_REASON_BYTES];
     char foreigners[256]; /* who came of another job, for the message when somebody is missing */
 } gathering;
 
@@ -64,14 +66,13 @@ static void refuse(ct_link *link, ct_status status, const char *text)
 /* The meeting has failed: for everyone, with the same words. */
 static void CT_PRINTF(3, 4) end(gathering *here, ct_status status, const char *format, ...)
 {
-    char text[CT_REASON_BYTES];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    vsnprintf(here->text, sizeof here->text, format, args);
     va_end(args);
-    here->status = ct_fail(status, "%s", text);
+    here->status = status;
     for (int rank = 1; rank < here->job->world.size; rank++)
-        refuse(&here->job->links[rank], status, text);
+        refuse(&here->job->links[rank], status, here->text);
 }
 
 /* ---- who comes ---- */
@@ -91,7 +92,8 @@ static bool belongs(gathering *here, ct_link *link, const ct_hello *hello)
         refuse(link, CT_ERR_ARGUMENT, text);
         return false;
     }
-    if (strcmp(hello->version, job->options.version) != 0)
+    if (here->status != CT_OK) here->missing--; /* it comes late, and learns of the failure */
+    else if (strcmp(hello->version, job->options.version) != 0)
         end(here, CT_ERR_CONFIG, "rank %d on %s runs version %s, rank 0 on %s version %s",
             hello->rank, hello->host, hello->version, job->host, job->options.version);
     else if (hello->size != world->size)
@@ -108,7 +110,7 @@ static bool belongs(gathering *here, ct_link *link, const ct_hello *hello)
         end(here, CT_ERR_CONFIG, "rank %d came twice: from %s and from %s", hello->rank,
             ct_job_host(job, hello->rank), hello->host);
     if (here->status == CT_OK) return true;
-    refuse(link, here->status, ct_error_message());
+    refuse(link, here->status, here->text);
     return false;
 }
 
@@ -132,22 +134,33 @@ static void hear_stranger(gathering *here, ct_link *link)
     if (!open || link->broken) ct_link_close(link);
 }
 
-/* Takes new connections in; the one that has been silent longest makes room. */
+/* For one more connection: a free place, or that of the one that has been silent longest, if that
+ * was some time already. NULL: it must wait. */
+static ct_link *find_place(const gathering *here)
+{
+    ct_link *place = NULL;
+    for (int i = 0; i < STRANGERS; i++) {
+        ct_link *other = &here->strangers[i];
+        if (other->socket < 0) return other;
+        if (other->silent_seconds > (place ? place->silent_seconds : 0)) place = other;
+    }
+    return place;
+}
+
 static void admit(gathering *here)
 {
-    int connection;
-    while ((connection = ct_socket_accept(here->listener)) >= 0) {
-        ct_link *place = &here->strangers[0];
-        for (int i = 0; i < STRANGERS && place->socket >= 0; i++) {
-            ct_link *other = &here->strangers[i];
-            if (other->socket < 0 || other->silent_seconds > place->silent_seconds) place = other;
+    for (ct_link *place; (place = find_place(here));) {
+        int connection = ct_socket_accept(here->listener);
+        if (connection >= 0) {
+            ct_link_close(place);
+            ct_link_open(place, connection);
+            continue;
         }
-        ct_link_close(place);
-        ct_link_open(place, connection);
-    }
-    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ECONNABORTED) {
-        ct_log(CT_LOG_WARNING, "a connection cannot be accepted: %s", strerror(errno));
-        usleep(100000); /* out of descriptors: no spinning */
+        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ECONNABORTED) {
+            ct_log(CT_LOG_WARNING, "a connection cannot be accepted: %s", strerror(errno));
+            usleep(100000); /* out of descriptors: no spinning */
+        }
+        return;
     }
 }
 
@@ -159,18 +172,20 @@ static void hear_rank(gathering *here, int rank)
     char missing[512];
     bool open = ct_link_read(link);
     name_missing(here, missing, sizeof missing);
-    while (here->status == CT_OK && ct_link_next(link, &message)) {
+    while (ct_link_next(link, &message)) {
         char text[CT_REASON_BYTES];
         if (message.kind != CT_MESSAGE_FAILED) {
             link->broken = true;
-        } else {
+        } else if (here->status == CT_OK) {
             ct_message_text(&message, text, sizeof text);
             end(here, CT_ERR_IO, "%s", text);
         }
     }
-    if (here->status == CT_OK && (!open || link->broken))
+    if (open && !link->broken) return;
+    if (here->status == CT_OK)
         end(here, CT_ERR_IO, "rank %d on %s ended before all had met: %s", rank, link->host,
             missing);
+    ct_link_close(link);
 }
 
 /* ---- the meeting ---- */
@@ -180,21 +195,21 @@ static void wait_for_events(gathering *here, double seconds)
     ct_job *job = here->job;
     struct pollfd *polls = here->polls;
     int size = job->world.size;
-    polls[0] = (struct pollfd){.fd = here->listener, .events = POLLIN};
+    polls[0] = (struct pollfd){.fd = find_place(here) ? here->listener : -1, .events = POLLIN};
     for (int i = 0; i < STRANGERS; i++)
         polls[1 + i] = (struct pollfd){.fd = here->strangers[i].socket, .events = POLLIN};
     for (int rank = 0; rank < size; rank++)
         polls[1 + STRANGERS + rank] = (struct pollfd){.fd = job->links[rank].socket,
                                                       .events = ct_link_events(&job->links[rank])};
     if (poll(polls, (nfds_t)(1 + STRANGERS + size), (int)(seconds * 1e3) + 1) <= 0) return;
-    for (int i = 0; i < STRANGERS && here->status == CT_OK; i++)
+    for (int i = 0; i < STRANGERS; i++)
         if (polls[1 + i].revents) hear_stranger(here, &here->strangers[i]);
-    for (int rank = 1; rank < size && here->status == CT_OK; rank++) {
+    for (int rank = 1; rank < size; rank++) {
         short events = polls[1 + STRANGERS + rank].revents;
         if (events & POLLOUT) ct_link_flush(&job->links[rank]);
         if (events & ~POLLOUT) hear_rank(here, rank);
     }
-    if (here->status == CT_OK && polls[0].revents) admit(here);
+    if (polls[0].revents) admit(here);
 }
 
 /* Strangers that do not introduce themselves go; ranks hear who is missing. */
@@ -209,6 +224,7 @@ static void pass_time(gathering *here, double seconds)
         if (!here->job->links[rank].out_bytes) tell_missing(here, &here->job->links[rank]);
 }
 
+/* Until all have come, or the meeting has failed. */
 static void gather(gathering *here, double deadline)
 {
     const ct_job *job = here->job;
@@ -231,6 +247,16 @@ static void gather(gathering *here, double deadline)
     }
 }
 
+/* Ranks that come a little later than the failure would look for rank 0 until their time is over.
+ */
+static void tell_late_ranks(gathering *here, double deadline)
+{
+    double now = ct_clock_seconds(), until = now + FAREWELL_SECONDS;
+    if (deadline < until) until = deadline;
+    for (; here->missing > 0 && now < until; now = ct_clock_seconds())
+        wait_for_events(here, until - now);
+}
+
 ct_status ct_meet_gather(ct_job *job, double deadline)
 {
     gathering here = {.job = job, .listener = -1, .missing = job->world.size - 1};
@@ -243,7 +269,10 @@ ct_status ct_meet_gather(ct_job *job, double deadline)
     if (status == CT_OK) {
         for (int i = 0; i < STRANGERS; i++) ct_link_open(&here.strangers[i], -1);
         gather(&here, deadline);
-        status = here.status;
+        if (here.status != CT_OK) {
+            tell_late_ranks(&here, deadline);
+            status = ct_fail(here.status, "%s", here.text);
+        }
         for (int i = 0; i < STRANGERS; i++) ct_link_close(&here.strangers[i]);
         close(here.listener);
     }

@@ -139,7 +139,7 @@ static int connect_to(const struct addrinfo *address, double deadline)
     socklen_t bytes = sizeof error;
     if (made < 0) return -1;
     if (connect(made, address->ai_addr, address->ai_addrlen) != 0) error = errno;
-    if (error == EINPROGRESS) {
+    if (error == EINPROGRESS || error == EINTR) { /* it goes on by itself */
         struct pollfd poll_for = {.fd = made, .events = POLLOUT};
         double left;
         int ready = 0;

@@ -125,6 +125,7 @@ static void *call_in_thread(void *argument)
     pthread_mutex_lock(&job->mutex);
     job->calling = false;
     pthread_cond_broadcast(&job->changed);
+    ct_job_wake(job); /* to be joined */
     pthread_mutex_unlock(&job->mutex);
     return NULL;
 }
@@ -145,6 +146,12 @@ static void act_on_failure(ct_job *job)
 {
     if (!job->failure.known) return;
     if (job->call && !job->called && !job->stop) start_call(job);
+    if (job->caller_runs && !job->calling) {
+        job->caller_runs = false;
+        pthread_mutex_unlock(&job->mutex);
+        pthread_join(job->caller, NULL); /* it is at its end */
+        pthread_mutex_lock(&job->mutex);
+    }
     if (job->failure.to_print) {
         job->failure.to_print = false;
         pthread_mutex_unlock(&job->mutex); /* who reads standard error may be slow */
@@ -185,7 +192,7 @@ static void *watch_job(void *argument)
         do_round(round);
         act_on_failure(job);
     }
-    act_on_failure(job); /* one that the main thread noticed as it left */
+    act_on_failure(job); /* one that the main thread noticed as it left; a call that has ended */
     pthread_mutex_unlock(&job->mutex);
     free(round->polls);
     free(round);
@@ -230,6 +237,5 @@ void ct_watch_stop(ct_job *job)
     ct_job_wake(job);
     pthread_mutex_unlock(&job->mutex);
     pthread_join(job->watcher, NULL);
-    if (job->caller_runs) pthread_join(job->caller, NULL);
-    job->watched = job->caller_runs = false;
+    job->watched = false;
 }

@@ -45,8 +45,7 @@ static void assert_all_failed(const ranks *job, int except, const char *text)
         if (rank == except) continue;
         assert_rank(job, rank, CT_ERR_DEVICE, text);
         assert_int_equal(job->outcomes[rank].calls, 1);
-        assert_true(WIFEXITED(job->statuses[rank]));
-        assert_int_equal(WEXITSTATUS(job->statuses[rank]), 1);
+        assert_exited(job, rank, 1);
     }
 }
 

@@ -1,8 +1,6 @@
 /* The launcher: this program starts itself as ranks ("test_world rank BEHAVIOUR FOLDER"). */
 #include "world/launch.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,6 +207,24 @@ static void a_stop_is_no_failure(void **state)
     folder_remove(made.folder);
 }
 
+/* An argument longer than the kernel takes. */
+static void ranks_that_cannot_be_started(void **state)
+{
+    (void)state;
+    enum { BYTES = 1 << 18 };
+    char *huge = must_alloc(BYTES);
+    memset(huge, 'a', BYTES - 1);
+    char *argv[] = {(char *)"test", huge, NULL};
+    sigset_t before, after;
+    sigprocmask(SIG_BLOCK, NULL, &before);
+    assert_int_equal(ct_launch_children(2, 5, argv), -1);
+    assert_true(message_contains("rank 0 cannot be started: Argument list too long"));
+    sigprocmask(SIG_BLOCK, NULL, &after);
+    assert_int_equal(sigismember(&after, SIGCHLD), sigismember(&before, SIGCHLD));
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* none is left */
+    free(huge);
+}
+
 static void signals_are_passed_on_once(void **state)
 {
     (void)state;
@@ -332,6 +348,7 @@ int run_launch_tests(void)
         cmocka_unit_test(a_failure_ends_the_others),
         cmocka_unit_test(a_killed_rank_is_reported_once),
         cmocka_unit_test(a_stop_is_no_failure),
+        cmocka_unit_test(ranks_that_cannot_be_started),
         cmocka_unit_test(signals_are_passed_on_once),
         cmocka_unit_test(a_signal_may_end_the_ranks),
         cmocka_unit_test(no_rank_survives_the_launcher),

@@ -76,15 +76,21 @@ void ranks_run(ranks *job, int size, double timeout_seconds, scenario what)
     ranks_wait(job, 60);
 }
 
+/* Fails the test, after ending what a rank that is stopped would outlive. */
+void assert_exited(const ranks *job, int rank, int status)
+{
+    int found = job->statuses[rank];
+    if (WIFEXITED(found) && WEXITSTATUS(found) == status) return;
+    for (int other = 0; other < job->world.size; other++)
+        if (job->processes[other]) kill(job->processes[other], SIGKILL);
+    char *text = printed(job, rank);
+    fail_msg("rank %d: expected exit status %d, found wait status %x, \"%s\"; it wrote \"%s\"",
+             rank, status, found, job->outcomes[rank].message, text);
+}
+
 void assert_exit_statuses(const ranks *job, int status)
 {
-    for (int rank = 0; rank < job->world.size; rank++) {
-        int found = job->statuses[rank];
-        if (WIFEXITED(found) && WEXITSTATUS(found) == status) continue;
-        char *text = printed(job, rank);
-        fail_msg("rank %d: expected exit status %d, found wait status %x, \"%s\"; it wrote \"%s\"",
-                 rank, status, found, job->outcomes[rank].message, text);
-    }
+    for (int rank = 0; rank < job->world.size; rank++) assert_exited(job, rank, status);
 }
 
 void assert_rank(const ranks *job, int rank, ct_status status, const char *text)

@@ -2,6 +2,7 @@
 #ifndef CT_TESTS_WORLD_SUPPORT_H
 #define CT_TESTS_WORLD_SUPPORT_H
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "../support.h"
@@ -15,8 +16,8 @@ typedef struct outcome {
     char message[1024];
     bool told;
     int64_t numbers[8];
-    int calls;   /* of on_failure */
-    double when; /* ct_clock_seconds, of what the test is about */
+    atomic_int calls; /* of on_failure */
+    double when;      /* ct_clock_seconds, of what the test is about */
 } outcome;
 
 typedef struct ranks ranks;
@@ -44,7 +45,8 @@ void ranks_close(ranks *job);
 /* Opens, starts all, waits. */
 void ranks_run(ranks *job, int size, double timeout_seconds, scenario what);
 
-/* Each ended with this exit status. */
+/* The rank ended, all ended with this exit status; what they wrote is shown otherwise. */
+void assert_exited(const ranks *job, int rank, int status);
 void assert_exit_statuses(const ranks *job, int status);
 
 /* The rank ended with OK, or failed with this status and text. */

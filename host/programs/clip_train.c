@@ -127,12 +127,13 @@ static ct_status train_on(const options *given, const ct_config *config, const c
 static int train(const options *given, const ct_config *config, const char *title,
                  const ct_world *world)
 {
-    ct_interrupt interrupt;
+    ct_interrupt interrupt = {.descriptor = -1};
     ct_ranks ranks = {.world = *world};
     if (world->rank > 0) ct_log_set_level(CT_LOG_WARNING);
-    /* Signals first: the device's and the loader's threads inherit that they are blocked. */
-    ct_status status = ct_interrupt_open(&interrupt);
-    if (status == CT_OK) status = ct_ranks_meet(&ranks, config, (uint64_t)given->stop_at);
+    /* Before signals are watched: Ctrl-C ends a process that waits for others. */
+    ct_status status = ct_ranks_meet(&ranks, config, (uint64_t)given->stop_at);
+    /* The device's and the loader's threads inherit that signals are blocked. */
+    if (status == CT_OK) status = ct_interrupt_open(&interrupt);
     if (status == CT_OK) status = train_on(given, config, title, &ranks, &interrupt);
     const bool silent =
         ct_job_told(ranks.job) || (ranks.world.rank > 0 && status == CT_ERR_INTERRUPTED);

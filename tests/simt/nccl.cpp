@@ -259,8 +259,10 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result)
     }
     if (state.result == ncclSuccess && !state.finalized)
         for (int socket : state.sockets)
-            if (socket >= 0 && has_died(socket))
-                (void)error(state, ncclRemoteError, "another rank's process has ended");
+            if (socket >= 0 && has_died(socket)) {
+                set_nccl_error("another rank's process has ended");
+                state.result = ncclRemoteError;
+            }
     *result = (ncclResult_t)state.result.load();
     return ncclSuccess;
 }
@@ -300,8 +302,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 /* From any thread. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
-    const NcclStatePtr state = comm->state;
     object_destroyed(comm, COMMUNICATOR, "ncclCommAbort");
+    const NcclStatePtr state = comm->state;
     wake_up(*state);
     if (state->meeting.joinable()) state->meeting.join();
     wait_until_unused(*state, "ncclCommAbort");

@@ -84,6 +84,13 @@ void expect(const char *text, ranks_body *body, int size = 2)
     ranks_expect_fault(&options, text, body, nullptr);
 }
 
+/* Dies, once the others have left the meeting. */
+[[noreturn]] void leave_soon()
+{
+    usleep(300000);
+    _exit(0);
+}
+
 void correct_callers_pass(void **)
 {
     for (unsigned seed = 1; seed <= 6; seed++) {
@@ -170,7 +177,7 @@ void ranks_that_leave_one_out_are_faults(void **)
     }
     expect("process ended during AllReduce", [](int rank, int size, const void *) {
         Rank r(rank, size);
-        if (rank == 1) _exit(0);
+        if (rank == 1) leave_soon();
         (void)r.reduce();
         return r.end();
     });
@@ -267,7 +274,7 @@ void a_death_is_a_remote_error(void **)
     const ranks_options options = {2, 1, 0, 5000};
     auto body = [](int rank, int size, const void *) {
         Rank r(rank, size);
-        if (rank == 1) _exit(0);
+        if (rank == 1) leave_soon();
         ncclResult_t result = ncclSuccess;
         for (int i = 0; i < 5000 && result == ncclSuccess; i++) {
             usleep(1000);

@@ -201,14 +201,18 @@ static void host_gathers(const job *j)
     enum { LARGE = 150000 };
     static uint8_t from[LARGE], to[RANKS_MOST * LARGE];
     const size_t sizes[] = {1, 37, LARGE};
+    ct_tensor x = make(j, CT_F32, 1, COUNT);
     for (size_t s = 0; s < 3; s++) {
         const size_t bytes = sizes[s];
+        OK(ct_comm_all_reduce_start(j->comm, &x)); /* stays under way */
         for (size_t i = 0; i < bytes; i++) from[i] = (uint8_t)(i * 31 + (size_t)j->rank);
         OK(ct_comm_gather_host(j->comm, to, from, bytes));
         for (int rank = 0; rank < j->size; rank++)
             for (size_t i = 0; i < bytes; i++)
                 CHECK(to[(size_t)rank * bytes + i] == (uint8_t)(i * 31 + (size_t)rank));
+        OK(ct_comm_finish(j->comm));
     }
+    drop(j, &x);
 }
 
 static int run_every_entry(int rank, int size, const void *context)

@@ -15,6 +15,21 @@ add_library(dnnl INTERFACE IMPORTED)
 target_include_directories(dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
 target_link_libraries(dnnl INTERFACE ${DNNL_LIBRARY})
 
+# Optional: MPI, for several ranks on processors. CT_MPI: AUTO takes it where it is found, ON
+# insists, OFF leaves it out.
+set(CT_MPI AUTO CACHE STRING "Build for several ranks on processors: AUTO, ON or OFF")
+set(CT_MPI_ENABLED OFF)
+if(NOT CT_MPI STREQUAL "OFF")
+    find_package(MPI QUIET COMPONENTS C)
+    if(MPI_C_FOUND)
+        set(CT_MPI_ENABLED ON)
+    elseif(CT_MPI STREQUAL "ON")
+        message(FATAL_ERROR "CT_MPI=ON, but no MPI for C was found")
+    else()
+        message(STATUS "MPI not found: several ranks on processors are left out")
+    endif()
+endif()
+
 # Optional: the GPU backend needs nvcc, cuBLASLt and cuDNN 9. CT_GPU: AUTO takes it where it is
 # found, ON insists, OFF leaves it out. The headers alone serve the tests on the SIMT device.
 set(CT_GPU AUTO CACHE STRING "Build the GPU backend: AUTO, ON or OFF")

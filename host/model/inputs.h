@@ -39,6 +39,9 @@ void ct_inputs_destroy(ct_inputs *inputs);
 /* Pushes the buffers and sizes the tensors for the largest batch. size: pixels a side. */
 CT_NODISCARD ct_status ct_inputs_place(ct_inputs *inputs, int64_t size, ct_arena *arena);
 
+/* The most tokens of a micro-batch. */
+int32_t ct_inputs_longest_micro(const ct_inputs *inputs, const ct_clip_input *batch);
+
 /* Upload one part of a batch that is within the limits, and size its tensors for it. */
 CT_NODISCARD ct_status ct_inputs_upload_images(ct_inputs *inputs, ct_device *device,
                                                const ct_clip_input *batch);

@@ -500,7 +500,10 @@ static int run_injected(int rank, int size, const void *context)
         if (status == CT_OK) status = device->backend->download(device, host, x.data, sizeof host);
     }
     if (watched) pthread_join(watcher, NULL);
+    char message[1024];
+    snprintf(message, sizeof message, "%s", ct_error_message());
     if (comm) ct_comm_destroy(comm);
+    CHECK(strcmp(message, ct_error_message()) == 0);
     if (device) device->backend->free(device, x.data);
     ct_device_destroy(device);
     if (status == CT_OK) return 0;

@@ -1,7 +1,7 @@
-/* A GPU computes on while the host waits for other ranks; the SIMT device has only the host's thread.
- * A rank that waits for an agreement while another one's device waits for its part in a collective
- * would wait for ever: so its device catches up first. Programs of several ranks are linked with
- * these instead of the functions themselves (-Wl,--wrap). */
+/* A GPU computes on while the host waits for other ranks; the SIMT device has only the host's
+ * thread. A rank that waits for an agreement while another one's device waits for its part in a
+ * collective would wait for ever: so its device catches up first. Programs of several ranks are
+ * linked with these instead of the functions themselves (-Wl,--wrap). */
 #include "world/job.h"
 
 void simt_catch_up(void); /* nccl.h */

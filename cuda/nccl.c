@@ -101,19 +101,24 @@ static ct_status finalize(ct_nccl *nccl)
     return CT_OK;
 }
 
-/* Recorded graphs go first: the library waits for those that hold its operations. */
+static bool is_gone(ct_nccl *nccl)
+{
+    pthread_mutex_lock(&nccl->lock);
+    const bool gone = nccl->gone;
+    pthread_mutex_unlock(&nccl->lock);
+    return gone;
+}
+
+/* Recorded graphs go first: the library waits for those that hold its operations. After an abort
+ * nothing is called that could replace the failure's message. */
 void ct_nccl_destroy(ct_comm *comm)
 {
     ct_nccl *nccl = (ct_nccl *)comm;
     ct_cuda_device *cuda = nccl->cuda;
     (void)cudaStreamSynchronize(cuda->stream);
     ct_cuda_graphs_drop(cuda->graphs);
-    if (finalize(nccl) != CT_OK) ct_nccl_abort(comm);
-    pthread_mutex_lock(&nccl->lock);
-    const bool sound = !nccl->gone;
-    nccl->gone = true;
-    pthread_mutex_unlock(&nccl->lock);
-    if (sound) (void)ncclCommDestroy(nccl->comm);
+    if (!is_gone(nccl) && finalize(nccl) != CT_OK) ct_nccl_abort(comm);
+    if (!is_gone(nccl)) (void)ncclCommDestroy(nccl->comm);
     else if (nccl->aborting) (void)pthread_join(nccl->aborter, NULL);
     release(nccl);
 }

@@ -126,15 +126,24 @@ static ct_status all_to_all(ct_comm *comm, const ct_tensor *to, const ct_tensor 
     return end_plain(nccl, operation, 0);
 }
 
-static ct_status all_reduce(ct_comm *comm, const ct_tensor *x)
+static ct_status reduce_plain(ct_nccl *nccl, const char *operation, const ct_tensor *x,
+                              ncclRedOp_t op)
 {
-    const char *operation = "all_reduce";
-    ct_nccl *nccl = of(comm);
     CT_TRY(begin_plain(nccl, operation));
     CT_NCCL(nccl, operation,
-            ncclAllReduce(x->data, x->data, (size_t)ct_tensor_count(x), type_of(x->dtype), ncclSum,
+            ncclAllReduce(x->data, x->data, (size_t)ct_tensor_count(x), type_of(x->dtype), op,
                           nccl->comm, nccl->cuda->stream));
     return end_plain(nccl, operation, ct_tensor_bytes(x));
+}
+
+static ct_status all_reduce(ct_comm *comm, const ct_tensor *x)
+{
+    return reduce_plain(of(comm), "all_reduce", x, ncclSum);
+}
+
+static ct_status all_reduce_mean(ct_comm *comm, const ct_tensor *x)
+{
+    return reduce_plain(of(comm), "all_reduce_mean", x, ncclAvg);
 }
 
 /* ---- beside computing ---------------------------------------------------------------------- */
@@ -202,6 +211,7 @@ const ct_comm_table ct_nccl_table = {.name = "nccl",
                                      .all_gather = all_gather,
                                      .all_to_all = all_to_all,
                                      .all_reduce = all_reduce,
+                                     .all_reduce_mean = all_reduce_mean,
                                      .all_reduce_start = all_reduce_start,
                                      .reduce_scatter_start = reduce_scatter_start,
                                      .finish = finish,

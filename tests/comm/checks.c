@@ -185,9 +185,9 @@ static void check_all_reduce(ct_device *device, ct_dtype dtype, int64_t count, i
     fill(device, &x.tensor, comm->rank, 0, rough);
     const uint64_t before = comm->stats.bytes_reduced;
     must(ct_comm_all_reduce(comm, &x.tensor), "all_reduce");
+    float *found = download(device, &x.tensor); /* waits: a GPU's figures may be behind */
     must_hold(comm->stats.bytes_reduced - before == ct_tensor_bytes(&x.tensor), "bytes_reduced",
               comm, count);
-    float *found = download(device, &x.tensor);
     check_sums(comm, found, 0, count, 1.0, rough);
     check_same_bits(device, found, count);
     free(found);

@@ -139,14 +139,12 @@ ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const NcclOperation &oper
 ncclResult_t reduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
                     ncclComm_t comm, cudaStream_t stream, Collective kind, const char *call)
 {
-    const uint32_t known[] = {ncclFloat32,  ncclFloat64, ncclFloat16,
-                              ncclBfloat16, ncclInt32,   ncclUint8};
-    bool modelled = op == ncclSum;
-    bool found = false;
-    for (uint32_t one : known) found |= one == (uint32_t)type;
-    modelled = modelled && found;
-    if (!modelled) fault("%s: operation %d on type %d is not modelled", call, (int)op, (int)type);
-    return add(comm, stream, {from, to, kind, (uint32_t)type, count, -1, 0}, call);
+    const bool real = type == ncclFloat32 || type == ncclFloat64;
+    const bool summed = real || type == ncclFloat16 || type == ncclBfloat16 || type == ncclInt32 ||
+                        type == ncclUint8;
+    if (!(op == ncclSum && summed) && !(op == ncclAvg && real))
+        fault("%s: operation %d on type %d is not modelled", call, (int)op, (int)type);
+    return add(comm, stream, {from, to, kind, (uint32_t)type, count, -1, (uint32_t)op}, call);
 }
 
 /* ---- ending -------------------------------------------------------------------------------- */
@@ -259,8 +257,10 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result)
     }
     if (state.result == ncclSuccess && !state.finalized)
         for (int socket : state.sockets)
-            if (socket >= 0 && has_died(socket))
-                (void)error(state, ncclRemoteError, "another rank's process has ended");
+            if (socket >= 0 && has_died(socket)) {
+                set_nccl_error("another rank's process has ended");
+                state.result = ncclRemoteError;
+            }
     *result = (ncclResult_t)state.result.load();
     return ncclSuccess;
 }
@@ -300,8 +300,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 /* From any thread. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
-    const NcclStatePtr state = comm->state;
     object_destroyed(comm, COMMUNICATOR, "ncclCommAbort");
+    const NcclStatePtr state = comm->state;
     wake_up(*state);
     if (state->meeting.joinable()) state->meeting.join();
     wait_until_unused(*state, "ncclCommAbort");

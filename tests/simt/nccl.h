@@ -57,7 +57,7 @@ struct NcclOperation {
     uint32_t type;  /* ncclDataType_t */
     uint64_t count; /* as in the call: of one rank's part for reduce_scatter and all_gather */
     int32_t peer;   /* of send and receive, else -1 */
-    uint32_t padding;
+    uint32_t op;    /* ncclRedOp_t: ncclSum, or ncclAvg of f32 and f64; 0 where there is none */
 };
 
 /* What one launch holds: a collective, or a group of sends and receives. */

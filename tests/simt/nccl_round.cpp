@@ -18,7 +18,7 @@ struct Wire {
     uint32_t type;
     uint64_t count;
     int32_t peer;
-    uint32_t padding;
+    uint32_t op;
 };
 struct WireHead {
     uint64_t captured, operations;
@@ -52,7 +52,7 @@ std::vector<char> pack(const NcclState &state, const NcclLaunch &launch)
     const WireHead head = {launch.captured, launch.operations.size()};
     add(&head, sizeof head);
     for (const NcclOperation &o : launch.operations) {
-        const Wire wire = {o.kind, o.type, o.count, o.peer, 0};
+        const Wire wire = {o.kind, o.type, o.count, o.peer, o.op};
         add(&wire, sizeof wire);
     }
     for (const NcclOperation &o : launch.operations) add(o.from, bytes_from(state, o));
@@ -72,7 +72,7 @@ Share unpack(const std::vector<char> &bytes)
         Wire wire;
         memcpy(&wire, at, sizeof wire);
         share.launch.operations.push_back(
-            {nullptr, nullptr, wire.kind, wire.type, wire.count, wire.peer, 0});
+            {nullptr, nullptr, wire.kind, wire.type, wire.count, wire.peer, wire.op});
     }
     share.data.assign(at, bytes.data() + bytes.size());
     return share;
@@ -108,7 +108,7 @@ bool same(const NcclLaunch &a, const NcclLaunch &b)
     if (a.captured != b.captured || point_to_point(a) != point_to_point(b)) return false;
     if (point_to_point(a)) return true; /* matched one by one */
     const NcclOperation &x = a.operations[0], &y = b.operations[0];
-    return x.kind == y.kind && x.type == y.type && x.count == y.count;
+    return x.kind == y.kind && x.type == y.type && x.count == y.count && x.op == y.op;
 }
 
 /* Operations of one kind with one peer, in the order of the group. */
@@ -155,6 +155,7 @@ void check_agreement(NcclState &state, const std::vector<Share> &shares)
 template <class T, class Wide>
 std::vector<char> sum(const std::vector<Share> &shares, Wide (*widen)(T), T (*narrow)(Wide))
 {
+    const bool mean = shares[0].launch.operations[0].op == ncclAvg;
     std::vector<char> result(shares[0].data.size());
     for (size_t at = 0; at < result.size(); at += sizeof(T)) {
         Wide total = 0;
@@ -163,6 +164,7 @@ std::vector<char> sum(const std::vector<Share> &shares, Wide (*widen)(T), T (*na
             memcpy(&value, share.data.data() + at, sizeof value);
             total = (Wide)(total + widen(value));
         }
+        if (mean) total = (Wide)(total / (Wide)shares.size());
         const T value = narrow(total);
         memcpy(result.data() + at, &value, sizeof value);
     }
@@ -371,8 +373,9 @@ std::string describe(const NcclLaunch &launch)
                                         "f16", "f32", "f64", "bf16", "f8e4", "f8e5"};
     std::string text;
     for (const NcclOperation &o : launch.operations) {
-        text += (text.empty() ? "" : ", ") + std::string(kind_name(o.kind)) + " of " +
-                std::to_string(o.count) + " x " + types[o.type];
+        text += (text.empty() ? "" : ", ") + std::string(kind_name(o.kind)) +
+                (o.op == ncclAvg ? " (mean) of " : " of ") + std::to_string(o.count) + " x " +
+                types[o.type];
         if (o.peer >= 0) text += " with rank " + std::to_string(o.peer);
     }
     if (launch.captured) text += " (captured launch " + std::to_string(launch.captured) + ")";

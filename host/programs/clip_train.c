@@ -34,7 +34,8 @@ static const char usage[] =
     "\n"
     "On several machines mpirun, srun or torchrun start the processes.\n"
     "\n"
-    "Ctrl-C (or SIGTERM) writes a checkpoint and stops after the present step; a second one stops\n"
+    "Ctrl-C (or SIGTERM, SIGUSR1) writes a checkpoint and stops after the present step; a second "
+    "one stops\n"
     "at once. Exit status: 0 done, 1 error, 2 wrong usage, 128+n stopped by signal n or "
     "--stop-at.\n";
 
@@ -161,8 +162,10 @@ static int launch(const options *given, const ct_config *config, const ct_world 
 {
     if (world->size > 1) return -1;
     if (given->ranks > 1) {
+        int exit_status = 0;
         drop_ranks(argv);
-        return ct_program_exit_status("clip-train", ct_launch_mpi((int)given->ranks, argv), 0);
+        const ct_status status = ct_launch_mpi((int)given->ranks, argv, &exit_status);
+        return status == CT_OK ? exit_status : ct_program_exit_status("clip-train", status, 0);
     }
     if (given->gpu_count < 2) return -1;
     ct_device_wish wish = {.gpu = true, .sharing = 1};

@@ -29,13 +29,15 @@ static ct_status save(ct_trainer *trainer)
                                     trainer->config->train.keep_checkpoints);
 }
 
-/* However long it takes, the others wait. */
+/* However long it takes, the others wait: where they then end, a launcher may end rank 0 too. */
 ct_status ct_trainer_save(ct_trainer *trainer)
 {
+    int64_t nothing = 0;
     ct_job_busy(trainer->options->job, true);
     const ct_status status = save(trainer);
     ct_job_busy(trainer->options->job, false);
-    return status;
+    CT_TRY(status);
+    return ct_job_agree(trainer->options->job, &nothing, 1);
 }
 
 /* The table of facts at the head of the report. */

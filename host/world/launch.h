@@ -2,7 +2,7 @@
  *
  * GPU ranks are children of this process: the same program with the same arguments, told by RANK,
  * WORLD_SIZE, LOCAL_RANK, MASTER_ADDR (127.0.0.1), MASTER_PORT (free), CT_LAUNCHED=1 and a random
- * CT_JOB_TOKEN who they are. Processor ranks need an MPI launcher: this process becomes mpirun.
+ * CT_JOB_TOKEN who they are. Processor ranks are mpirun's children, and that is this process's.
  *
  * Children have their own process group, so that a terminal's Ctrl-C reaches them once, passed on;
  * the kernel kills them when this process dies (PR_SET_PDEATHSIG). When one fails the others have
@@ -21,11 +21,11 @@
  * the kernel's promise is to the thread that forks. */
 int ct_launch_children(int ranks, double grace_seconds, char **argv);
 
-/* Becomes `mpirun -n ranks` of this program with argv[1...], without the option that asks for
- * ranks; argv[0] is replaced as above. Open MPI 4 and 5 are told to oversubscribe, not to bind, to
- * let others run while waiting, to accept root, and to give 30 s after SIGTERM, unless the
- * environment already says otherwise. Only returns when that fails: CT_ERR_UNSUPPORTED when there
- * is no mpirun. */
-CT_NODISCARD ct_status ct_launch_mpi(int ranks, char **argv);
+/* Runs `mpirun -n ranks` of this program with argv[1...], without the option that asks for ranks;
+ * argv[0] is replaced as above. Open MPI is told to oversubscribe, not to bind, to let others run
+ * while waiting and to accept root, unless the environment already says otherwise. SIGINT, SIGTERM and SIGHUP become SIGUSR1 to every rank; a second one ends
+ * mpirun. *exit_status = mpirun's, which is that of a rank that failed, if any. CT_ERR_UNSUPPORTED
+ * when there is no mpirun. */
+CT_NODISCARD ct_status ct_launch_mpi(int ranks, char **argv, int *exit_status);
 
 #endif

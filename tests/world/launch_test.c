@@ -308,7 +308,8 @@ static void mpirun_starts_ranks(void **state)
                         folder,         (char *)"a b",  NULL};
         setenv("WORLD_SIZE", "1", 1); /* this process's own world is not the ranks' */
         setenv("RANK", "0", 1);
-        _exit(ct_launch_mpi(5, argv) == CT_OK ? 97 : 98);
+        int exit_status = 97;
+        _exit(ct_launch_mpi(5, argv, &exit_status) == CT_OK ? exit_status : 98);
     }
     int status;
     assert_int_equal(waitpid(process, &status, 0), process);
@@ -333,7 +334,11 @@ static void no_mpirun(void **state)
     if (process == 0) {
         char *argv[] = {(char *)"test", NULL};
         setenv("PATH", "/nonexistent", 1);
-        exit(ct_launch_mpi(2, argv) == CT_ERR_UNSUPPORTED && message_contains("mpirun") ? 0 : 1);
+        int exit_status;
+        exit(ct_launch_mpi(2, argv, &exit_status) == CT_ERR_UNSUPPORTED &&
+                     message_contains("mpirun")
+                 ? 0
+                 : 1);
     }
     int status;
     assert_int_equal(waitpid(process, &status, 0), process);

@@ -109,15 +109,16 @@ static ct_status run(char **command, int *exit_status)
 ct_status ct_launch_mpi(int ranks, char **argv, int *exit_status)
 {
     char number[16], program[CT_SELF_BYTES];
-    char mpirun[] = "mpirun", option[] = "-n";
+    char mpirun[] = "mpirun", quiet[] = "--quiet", option[] = "-n";
     size_t count = 0;
     while (argv[count]) count++;
     char **command;
-    CT_TRY(ct_alloc(count + 5, sizeof *command, "arguments of mpirun", &command));
+    CT_TRY(ct_alloc(count + 6, sizeof *command, "arguments of mpirun", &command));
     snprintf(number, sizeof number, "%d", ranks);
     ct_self_path(program);
     size_t used = 0;
     command[used++] = mpirun;
+    command[used++] = quiet; /* of what the ranks say themselves */
     command[used++] = option;
     command[used++] = number;
     command[used++] = program;

@@ -95,7 +95,8 @@ left() {
 }
 
 # A signal: a checkpoint, and no complaint.
-train 2 stopped train.max_steps=2000 train.checkpoint_every=0 2> "$work/message" &
+"$bin/clip-train" --quiet --ranks 2 "${settings[@]}" output="$work/stopped" train.max_steps=2000 \
+    train.checkpoint_every=0 2> "$work/message" &
 pid=$!
 while ! grep -q '"step":3,' "$work/stopped/metrics.jsonl" 2> /dev/null; do sleep 0.1; done
 kill -TERM $pid # a script's background process ignores SIGINT
@@ -107,7 +108,8 @@ ls "$work"/stopped/checkpoint-* > /dev/null || fail "SIGTERM left no checkpoint"
 
 # Kills: any rank, at any moment, start and end of the run included.
 for ((k = 1; k <= kills; k++)); do
-    train 4 killed --resume auto train.max_steps=4000 2> "$work/message" &
+    "$bin/clip-train" --quiet --ranks 4 --resume auto "${settings[@]}" output="$work/killed" \
+        train.max_steps=4000 2> "$work/message" &
     pid=$!
     sleep "$((RANDOM % 7)).$((RANDOM % 10))"
     mapfile -t ranks < <(pgrep -f -- "$bin/clip-train.*output=$work/killed" | while read -r p; do

@@ -189,10 +189,9 @@ void run_some(const WorkPtr &work)
 
 void run_meanwhile()
 {
-    bool eager = queue().mood.eager;
-    if (random_below(eager ? 8 : 16) != 0) return;
+    if (random_below(16) != 0) return;
     Turn turn = {++queue().wait, false};
-    run_items(1 + random_below(eager ? 32 : 4), turn);
+    run_items(1 + random_below(queue().mood.eager ? 64 : 4), turn);
 }
 
 void run_all()

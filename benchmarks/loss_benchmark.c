@@ -32,7 +32,7 @@ static ct_status open_device(bench *b, char **assignments)
     int threads;
     CT_TRY(ct_config_create(&b->config));
     for (; *assignments; assignments++) CT_TRY(ct_config_override(b->config, *assignments));
-    CT_TRY(ct_device_select(b->config, 0, &b->device, &threads));
+    CT_TRY(ct_device_select(b->config, NULL, &b->device, &threads));
     b->exec.device = b->device;
     return CT_OK;
 }

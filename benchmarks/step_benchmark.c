@@ -35,7 +35,7 @@ static ct_status open_bench(bench *b, int argc, char **argv)
     CT_TRY(ct_config_load(b->config, argv[1]));
     for (int i = 2; i < argc; i++) CT_TRY(ct_config_override(b->config, argv[i]));
     CT_TRY(ct_config_validate(b->config));
-    CT_TRY(ct_device_select(b->config, 0, &b->device, &threads));
+    CT_TRY(ct_device_select(b->config, NULL, &b->device, &threads));
     CT_TRY(ct_tokenizer_load(b->config->text.vocab, b->config->text.lowercase, &b->tokenizer));
     CT_TRY(ct_corpus_open(b->config, b->tokenizer, threads, &b->corpus));
     int64_t batch = b->config->train.batch_size, size = b->config->image.size;

@@ -28,6 +28,7 @@ typedef struct ct_comm_table {
     ct_status (*all_gather)(ct_comm *comm, const ct_tensor *to, const ct_tensor *from);
     ct_status (*all_to_all)(ct_comm *comm, const ct_tensor *to, const ct_tensor *from);
     ct_status (*all_reduce)(ct_comm *comm, const ct_tensor *x);
+    ct_status (*all_reduce_mean)(ct_comm *comm, const ct_tensor *x);
     ct_status (*all_reduce_start)(ct_comm *comm, const ct_tensor *x);
     ct_status (*reduce_scatter_start)(ct_comm *comm, const ct_tensor *to, const ct_tensor *from);
     ct_status (*finish)(ct_comm *comm);
@@ -80,6 +81,12 @@ CT_NODISCARD static inline ct_status ct_comm_all_reduce(ct_comm *comm, const ct_
 {
     return comm->table->all_reduce(comm, x);
 }
+/* x = the mean of the ranks' x, f32. */
+CT_NODISCARD static inline ct_status ct_comm_all_reduce_mean(ct_comm *comm, const ct_tensor *x)
+{
+    return comm->table->all_reduce_mean(comm, x);
+}
+
 CT_NODISCARD static inline ct_status ct_comm_all_reduce_start(ct_comm *comm, const ct_tensor *x)
 {
     return comm->table->all_reduce_start(comm, x);

@@ -9,8 +9,8 @@
  *   batch, D a width. "optional" tensors may be absent (rank 0).
  * - Activation tensors, and the weights that products, convolutions and embeddings read (w, word,
  *   position, type), have the device's compute dtype: f32 on the CPU; f32, bf16 or f16 on a GPU.
- * All else is f32: biases, gamma and beta, gradients of parameters, statistics (mean, rstd, lse,
- * ...), losses, optimiser state. ids are i32. Whatever the dtype, sums are formed in f32.
+ * - All other real numbers are f32: biases, gamma and beta, gradients of parameters, statistics
+ *   (mean, rstd, lse, ...), losses, optimiser state. ids are i32. Sums are f32 in every dtype.
  * - Parameter gradients accumulate (+=), activation gradients overwrite (=).
  * - An output may be the very same tensor as an input only where it says "may alias".
  * - Operations never allocate. A backend that needs scratch memory learns of it from `prepare`.
@@ -25,6 +25,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/status.h"
+#include "comm.h"
 #include "tensor.h"
 
 typedef struct ct_device ct_device;
@@ -78,37 +79,85 @@ typedef struct ct_conv2d_bwd_filter_args {
     int stride, pad;
 } ct_conv2d_bwd_filter_args;
 
+/* Whose mean and variance batch normalisation takes. */
+typedef enum ct_batchnorm_statistics {
+    CT_BATCHNORM_RUNNING, /* evaluation: the running ones; mean and rstd may be absent */
+    CT_BATCHNORM_BATCH,   /* training: x's, written to mean and rstd; the running ones move */
+    CT_BATCHNORM_GIVEN    /* training over several ranks: mean and rstd are inputs, as
+                             batchnorm_merge left them; the running ones may be absent */
+} ct_batchnorm_statistics;
+
 /* Batch normalisation over N, H, W (Ioffe & Szegedy 2015; torch.nn.BatchNorm2d), then an optional
  * residual added, then an optional ReLU, in one operation:
- *   y = relu(gamma (x - mean) rstd + beta + residual)
- * Training: mean and biased variance of the batch; running = (1 - momentum) running + momentum
- * batch, with the unbiased variance. Evaluation: the running statistics; mean, rstd not written. */
+ *   y = relu(gamma (x - mean) rstd + beta + residual), rstd = 1/sqrt(variance + eps)
+ * The batch's variance is the biased one; running = (1 - momentum) running + momentum batch, with
+ * the unbiased variance.
+ *
+ * Over the batch of several ranks (torch.nn.SyncBatchNorm), each with equally many rows N H W:
+ *   batchnorm_moments, all-gather of moments, batchnorm_merge, batchnorm_fwd with GIVEN;
+ *   batchnorm_bwd_sums, all-reduce of sums, batchnorm_bwd with sums. */
 typedef struct ct_batchnorm_fwd_args {
     ct_tensor y;            /* (N, H, W, C) */
-    ct_tensor mean;         /* (C) saved */
-    ct_tensor rstd;         /* (C) saved */
-    ct_tensor running_mean; /* (C) updated in training */
-    ct_tensor running_var;  /* (C) updated in training */
+    ct_tensor mean;         /* (C) saved; read with GIVEN */
+    ct_tensor rstd;         /* (C) saved; read with GIVEN */
+    ct_tensor running_mean; /* (C) read with RUNNING, updated with BATCH */
+    ct_tensor running_var;  /* (C) same */
     ct_tensor x;            /* (N, H, W, C) */
     ct_tensor residual;     /* (N, H, W, C) optional */
     ct_tensor gamma, beta;  /* (C) */
     float eps, momentum;
-    bool relu, training;
+    ct_batchnorm_statistics statistics;
+    bool relu;
 } ct_batchnorm_fwd_args;
 
-/* Backward of the training form. With g = dy masked by y > 0 when relu:
- * dresidual = g; dx = gamma rstd (g - mean(g) - xhat mean(g xhat)). */
+/* Mean and biased variance of own rows. */
+typedef struct ct_batchnorm_moments_args {
+    ct_tensor moments; /* (2, C) f32: means, variances */
+    ct_tensor x;       /* (N, H, W, C) */
+} ct_batchnorm_moments_args;
+
+/* The statistics of the rows of R ranks, equally many each, from the ranks' moments (Chan, Golub &
+ * LeVeque, The American Statistician 37, 1983): differences of means only, nothing cancels.
+ *   mean = avg_r mean_r; variance = avg_r variance_r + avg_r (mean_r - mean)^2
+ * Every rank gets the same bits. Running statistics move as batchnorm_fwd's do. */
+typedef struct ct_batchnorm_merge_args {
+    ct_tensor mean, rstd;                /* (C) */
+    ct_tensor running_mean, running_var; /* (C) updated */
+    ct_tensor moments;                   /* (R, 2, C) */
+    int64_t count;                       /* rows of all ranks */
+    float eps, momentum;
+} ct_batchnorm_merge_args;
+
+/* Backward of the training forms. With g = dy masked by y > 0 when relu, xhat = (x - mean) rstd:
+ *   dresidual = g; dx = gamma rstd (g - mean(g) - xhat mean(g xhat)); dgamma, dbeta as in
+ *   batchnorm_bwd_sums
+ * Without sums, means are over own rows; with them they are sums/count, and dgamma and dbeta, which
+ * batchnorm_bwd_sums has added to, may be absent. */
 typedef struct ct_batchnorm_bwd_args {
     ct_tensor dx;            /* (N, H, W, C) =, may alias dy */
     ct_tensor dresidual;     /* (N, H, W, C) = optional, may alias dy (then dx must not) */
-    ct_tensor dgamma, dbeta; /* (C) += */
+    ct_tensor dgamma, dbeta; /* (C) +=, untouched with sums */
     ct_tensor dy;            /* (N, H, W, C) */
     ct_tensor x;             /* (N, H, W, C) */
     ct_tensor y;             /* (N, H, W, C) forward's output; only read when relu */
     ct_tensor gamma;         /* (C) */
     ct_tensor mean, rstd;    /* (C) */
+    ct_tensor sums;          /* (2, C) f32 optional: batchnorm_bwd_sums's, added over all ranks */
+    int64_t count;           /* rows of all ranks; only read with sums */
     bool relu;
 } ct_batchnorm_bwd_args;
+
+/* The sums over own rows: sums[0] = sum(g), sums[1] = sum(g xhat), which are also what own rows add
+ * to dbeta and dgamma. */
+typedef struct ct_batchnorm_bwd_sums_args {
+    ct_tensor sums;          /* (2, C) f32 = */
+    ct_tensor dgamma, dbeta; /* (C) += */
+    ct_tensor dy;            /* (N, H, W, C) */
+    ct_tensor x;             /* (N, H, W, C) */
+    ct_tensor y;             /* (N, H, W, C) only read when relu */
+    ct_tensor mean, rstd;    /* (C) */
+    bool relu;
+} ct_batchnorm_bwd_sums_args;
 
 /* Max pooling over square windows, padding never wins; a tie goes to the first in row-major
  * order, as in PyTorch. */
@@ -420,31 +469,36 @@ typedef struct ct_cast_args {
 /* One parameter tensor as the optimiser sees it; value to exp_avg_sq f32 of equal count. */
 typedef struct ct_optimizer_segment {
     ct_tensor value, grad, exp_avg, exp_avg_sq;
-    ct_tensor
-        weight;     /* optional: value in the compute dtype, written after the update as by cast */
-    ct_rng_key key; /* cast's */
-    float lr_scale; /* this parameter's base learning rate; times the schedule */
+    ct_tensor weight;   /* optional: value in the compute dtype, written after it as by cast */
+    ct_rng_key key;     /* cast's */
+    float lr_scale;     /* this parameter's base learning rate; times the schedule */
     float weight_decay; /* 0: none */
     float max_value;    /* the value is clamped to at most this after the update; INFINITY: never */
 } ct_optimizer_segment;
 
-/* Global L2 norm of all gradients, summed in f64 in a fixed order.
- * stats[0] = norm; stats[1] = clip coefficient min(1, max_norm/(norm + 1e-6)), as
- * torch.nn.utils.clip_grad_norm_ (1 when max_norm is 0: no clipping); stats[2] = 1 when the norm
- * is not finite, else 0.
+/* The L2 norm of all segments' gradients, summed in f64 in a fixed order; 0 without segments. */
+typedef struct ct_grad_norm_args {
+    ct_tensor norm; /* (1) f32 */
+    const ct_optimizer_segment *segments;
+    int segment_count;
+} ct_grad_norm_args;
+
+/* What follows from the norms of R parts of the gradients (one where a device has them all):
+ * norm = sqrt(sum_r norms[r]^2), formed in f64. stats[0] = norm; stats[1] = clip coefficient min(1,
+ * max_norm/(norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ (1 when max_norm is 0: no clipping);
+ * stats[2] = 1 when the norm is not finite, else 0.
  * With loss_scale the gradients are loss_scale[0] times the true ones: stats[0] is the true norm
  * and stats[1] takes the factor 1/loss_scale[0] too. Then the scale is adapted (Micikevicius et al.
  * 2018; torch.amp.GradScaler): halved, and loss_scale[1] = 0, when the norm is not finite; else
  * loss_scale[1] += 1, and at growth_interval the scale doubles (to at most 2^24) and
  * loss_scale[1] = 0. */
-typedef struct ct_grad_norm_args {
+typedef struct ct_grad_stats_args {
     ct_tensor stats;      /* (3) f32 */
     ct_tensor loss_scale; /* (2) f32 optional, updated: scale, finite steps since it last changed */
-    const ct_optimizer_segment *segments;
-    int segment_count;
-    float max_norm; /* 0: do not clip */
+    ct_tensor norms;      /* (R) f32 from grad_norm */
+    float max_norm;       /* 0: do not clip */
     int growth_interval;
-} ct_grad_norm_args;
+} ct_grad_stats_args;
 
 /* AdamW (Loshchilov & Hutter 2019; the arithmetic of torch.optim.AdamW):
  *   g = stats[1] grad; lr = schedule[0] lr_scale; value *= 1 - lr weight_decay;
@@ -454,7 +508,7 @@ typedef struct ct_grad_norm_args {
 typedef struct ct_adamw_args {
     const ct_optimizer_segment *segments; /* value, exp_avg, exp_avg_sq, weight updated */
     int segment_count;
-    ct_tensor stats;    /* (3) f32 from grad_norm */
+    ct_tensor stats;    /* (3) f32 from grad_stats */
     ct_tensor schedule; /* (3) f32: factor of this step's schedule, 1/(1 - beta1^step),
                            1/sqrt(1 - beta2^step); step from 1 */
     ct_tensor step;     /* (1) i32, present when stochastic_rounding: the step that cast uses */
@@ -471,7 +525,10 @@ typedef struct ct_adamw_args {
     X(conv2d_bwd_data)                                                                             \
     X(conv2d_bwd_filter)                                                                           \
     X(batchnorm_fwd)                                                                               \
+    X(batchnorm_moments)                                                                           \
+    X(batchnorm_merge)                                                                             \
     X(batchnorm_bwd)                                                                               \
+    X(batchnorm_bwd_sums)                                                                          \
     X(maxpool_fwd)                                                                                 \
     X(maxpool_bwd)                                                                                 \
     X(avgpool_fwd)                                                                                 \
@@ -502,6 +559,7 @@ typedef struct ct_adamw_args {
     X(siglip_loss_bwd)                                                                             \
     X(cast)                                                                                        \
     X(grad_norm)                                                                                   \
+    X(grad_stats)                                                                                  \
     X(adamw)
 
 typedef enum ct_op {
@@ -551,6 +609,7 @@ struct ct_device {
     /* Packed token counts are rounded up to a multiple of this, so that few shapes occur: 1 where
      * nothing is recorded. Rows past cu_seqlens[N] belong to no sequence. */
     int token_multiple;
+    ct_comm *comm; /* to the devices of the job's other ranks; NULL: there are none. Borrowed */
 };
 
 static inline void ct_device_destroy(ct_device *device)
@@ -573,11 +632,14 @@ typedef struct ct_exec {
     ct_device *device;
     ct_arena *activations; /* forward pushes, backward releases in reverse */
     bool planning;
-    bool training;  /* batch statistics, dropout; what backward needs is kept */
-    bool repeated;  /* forward has run on this batch before: running statistics stay as they are */
-    uint64_t seed;  /* dropout masks are functions of (seed, step, micro, layer) */
-    int32_t micro;  /* which micro-batch of the step, from 0 */
-    ct_tensor step; /* (1) i32 on the device: optimiser steps done before this one */
+    bool training; /* batch statistics, dropout; what backward needs is kept */
+    bool repeated; /* forward has run on this batch before: running statistics stay as they are */
+    uint64_t seed; /* dropout masks are functions of (seed, step, micro, layer) */
+    int32_t micro; /* which micro-batch of this rank's step, from 0 */
+    int32_t micro_before;       /* micro-batches of the ranks before this one */
+    bool sync_batchnorm;        /* batch statistics are those of all ranks */
+    struct ct_reducer *reducer; /* told when gradients are complete; NULL: nobody is */
+    ct_tensor step;             /* (1) i32 on the device: optimiser steps done before this one */
 } ct_exec;
 
 /* ct_op_linear_fwd(exec, &args) and so on: announce or run. */
@@ -591,6 +653,22 @@ typedef struct ct_exec {
     }
 CT_OPS(CT_OP_DISPATCH)
 #undef CT_OP_DISPATCH
+
+/* Collectives of a pass; nothing needs to be announced for them. */
+CT_NODISCARD static inline ct_status ct_exec_all_gather(const ct_exec *exec, const ct_tensor *to,
+                                                        const ct_tensor *from)
+{
+    return exec->planning ? CT_OK : ct_comm_all_gather(exec->device->comm, to, from);
+}
+CT_NODISCARD static inline ct_status ct_exec_all_to_all(const ct_exec *exec, const ct_tensor *to,
+                                                        const ct_tensor *from)
+{
+    return exec->planning ? CT_OK : ct_comm_all_to_all(exec->device->comm, to, from);
+}
+CT_NODISCARD static inline ct_status ct_exec_all_reduce(const ct_exec *exec, const ct_tensor *x)
+{
+    return exec->planning ? CT_OK : ct_comm_all_reduce(exec->device->comm, x);
+}
 
 /* Pushes room for `t` (shape and dtype set) on the activation stack and sets t->data. */
 CT_NODISCARD static inline ct_status ct_exec_push(const ct_exec *exec, ct_tensor *t)

@@ -34,7 +34,10 @@ typedef struct ctk_launch {
 #define CTK_OPS(X)                                                                                 \
     X(image_normalize_fwd)                                                                         \
     X(batchnorm_fwd)                                                                               \
+    X(batchnorm_moments)                                                                           \
+    X(batchnorm_merge)                                                                             \
     X(batchnorm_bwd)                                                                               \
+    X(batchnorm_bwd_sums)                                                                          \
     X(maxpool_fwd)                                                                                 \
     X(maxpool_bwd)                                                                                 \
     X(avgpool_fwd)                                                                                 \
@@ -63,6 +66,7 @@ typedef struct ctk_launch {
     X(siglip_loss_bwd)                                                                             \
     X(cast)                                                                                        \
     X(grad_norm)                                                                                   \
+    X(grad_stats)                                                                                  \
     X(adamw)
 
 #define CTK_DECLARE(name)                                                                          \
@@ -73,7 +77,9 @@ CTK_OPS(CTK_DECLARE)
 /* Those that need scratch memory. The size may depend on shapes and sm_count only. */
 #define CTK_WORKSPACE_OPS(X)                                                                       \
     X(batchnorm_fwd)                                                                               \
+    X(batchnorm_moments)                                                                           \
     X(batchnorm_bwd)                                                                               \
+    X(batchnorm_bwd_sums)                                                                          \
     X(patch_tokens_bwd)                                                                            \
     X(layernorm_bwd)                                                                               \
     X(embedding_bwd)                                                                               \
@@ -104,6 +110,12 @@ size_t ctk_column_sums_workspace(const ct_tensor *x, int sm_count);
 
 /* sum f32 += x, any shape: a gradient that a library could not accumulate itself. */
 cudaError_t ctk_accumulate(const ct_tensor *sum, const ct_tensor *x, const ctk_launch *launch);
+
+/* Around a wait on the stream, all in device memory: *bytes += more, *seconds += what passed since
+ * *begin was set. */
+cudaError_t ctk_exposed_begin(uint64_t *begin, const ctk_launch *launch);
+cudaError_t ctk_exposed_end(const uint64_t *begin, uint64_t *bytes, double *seconds, uint64_t more,
+                            const ctk_launch *launch);
 
 #ifdef __cplusplus
 }

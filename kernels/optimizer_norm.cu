@@ -1,6 +1,8 @@
-/* The L2 norm of all gradients, the clip coefficient and the loss scale (op.h: ct_grad_norm_args).
+/* The L2 norm of all gradients, and the clip coefficient and the loss scale that follow from it
+ * (op.h: ct_grad_norm_args, ct_grad_stats_args).
  *
- *   sum = sum of grad^2 over all segments, in f64;   norm = sqrt(sum)/loss_scale
+ *   grad_norm:  norm = sqrt(sum of grad^2 over all segments), in f64
+ *   grad_stats: norm = sqrt(sum of norms^2)/loss_scale, in f64; one warp
  *
  * Bytes: every gradient is read once, 4 bytes a number, and 8 bytes a chunk of 16384 numbers are
  * written and read; bound by memory. In f64 a number costs a conversion and a multiply-add, which
@@ -16,7 +18,7 @@
 namespace ctk
 {
 
-constexpr int norm_threads = 256, finish_threads = 1024, norm_segments = 200;
+constexpr int norm_threads = 256, finish_threads = 1024, stats_threads = 32, norm_segments = 200;
 
 struct norm_table {
     const float *grad[norm_segments];
@@ -62,7 +64,7 @@ __global__ void __launch_bounds__(norm_threads) sum_squares(norm_table table)
     if (threadIdx.x == 0) table.sums[chunk] = total;
 }
 
-/* What follows from the norm, as op.h says; loss_scale may be NULL. */
+/* What follows from the norms, whose squares' sum is given; loss_scale may be NULL. */
 __device__ void set_stats(float *stats, float *loss_scale, double sum, float max_norm,
                           int growth_interval)
 {
@@ -87,13 +89,23 @@ __device__ void set_stats(float *stats, float *loss_scale, double sum, float max
 }
 
 __global__ void __launch_bounds__(finish_threads)
-    finish_norm(float *stats, float *loss_scale, const double *sums, int64_t count, float max_norm,
-                int growth_interval)
+    finish_norm(float *norm, const double *sums, int64_t count)
 {
     double sum = 0.0;
 #pragma unroll 4
     for (int64_t i = threadIdx.x; i < count; i += finish_threads) sum += sums[i];
     sum = block_sum(sum);
+    if (threadIdx.x == 0) *norm = (float)sqrt(sum);
+}
+
+__global__ void __launch_bounds__(stats_threads)
+    norm_stats(float *stats, float *loss_scale, const float *norms, int64_t count, float max_norm,
+               int growth_interval)
+{
+    double sum = 0.0;
+    for (int64_t i = threadIdx.x; i < count; i += stats_threads)
+        sum += (double)norms[i] * (double)norms[i];
+    sum = warp_sum(sum);
     if (threadIdx.x == 0) set_stats(stats, loss_scale, sum, max_norm, growth_interval);
 }
 
@@ -140,6 +152,12 @@ extern "C" cudaError_t ctk_grad_norm(const ct_grad_norm_args *args, const ctk_la
     cudaError_t error = ctk::launch_sums(&table, &chunks, l);
     if (error != cudaSuccess) return error;
     return ctk::launch(ctk::finish_norm, dim3(1), dim3(ctk::finish_threads), 0, l->stream,
-                       (float *)args->stats.data, (float *)args->loss_scale.data, sums,
-                       (int64_t)(table.sums - sums), args->max_norm, args->growth_interval);
+                       ct_f32(&args->norm), sums, (int64_t)(table.sums - sums));
+}
+
+extern "C" cudaError_t ctk_grad_stats(const ct_grad_stats_args *args, const ctk_launch *l)
+{
+    return ctk::launch(ctk::norm_stats, dim3(1), dim3(ctk::stats_threads), 0, l->stream,
+                       ct_f32(&args->stats), (float *)args->loss_scale.data, ct_f32(&args->norms),
+                       ct_tensor_count(&args->norms), args->max_norm, args->growth_interval);
 }

@@ -3,7 +3,8 @@
 # newer). Works as root or through sudo; does nothing when everything is already there.
 set -euo pipefail
 packages=(gcc g++ libc6-dev cmake ninja-build pkg-config git
-    libjpeg-dev libturbojpeg0-dev libutf8proc-dev libyaml-dev libcjson-dev libdnnl-dev libcmocka-dev)
+    libjpeg-dev libturbojpeg0-dev libutf8proc-dev libyaml-dev libcjson-dev libdnnl-dev libcmocka-dev
+    libopenmpi-dev openmpi-bin)
 missing=()
 for package in "${packages[@]}"; do
     dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")

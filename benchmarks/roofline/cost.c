@@ -93,16 +93,41 @@ COST(conv2d_bwd_filter)
 COST(batchnorm_fwd)
 {
     reads(c, &a->x, &a->residual, &a->gamma, &a->beta, END);
-    if (a->training) reads(c, &a->x, END);
+    if (a->statistics == CT_BATCHNORM_BATCH) reads(c, &a->x, END);
     writes(c, &a->y, &a->mean, &a->rstd, END);
 }
 
+COST(batchnorm_moments)
+{
+    reads(c, &a->x, END);
+    writes(c, &a->moments, END);
+}
+
+COST(batchnorm_merge)
+{
+    reads(c, &a->moments, END);
+    adds(c, &a->running_mean, &a->running_var, END);
+    writes(c, &a->mean, &a->rstd, END);
+}
+
+/* The sums over the batch, where they are not given, take a pass of their own. */
 COST(batchnorm_bwd)
 {
-    reads(c, &a->dy, &a->x, &a->dy, &a->x, END);
-    if (a->relu) reads(c, &a->y, &a->y, END);
-    adds(c, &a->dgamma, &a->dbeta, END);
+    reads(c, &a->dy, &a->x, END);
+    if (a->relu) reads(c, &a->y, END);
     writes(c, &a->dx, &a->dresidual, END);
+    if (ct_tensor_present(&a->sums)) return;
+    reads(c, &a->dy, &a->x, END);
+    if (a->relu) reads(c, &a->y, END);
+    adds(c, &a->dgamma, &a->dbeta, END);
+}
+
+COST(batchnorm_bwd_sums)
+{
+    reads(c, &a->dy, &a->x, END);
+    if (a->relu) reads(c, &a->y, END);
+    adds(c, &a->dgamma, &a->dbeta, END);
+    writes(c, &a->sums, END);
 }
 
 COST(maxpool_fwd)
@@ -318,8 +343,14 @@ COST(cast)
 
 COST(grad_norm)
 {
-    writes(c, &a->stats, END);
+    writes(c, &a->norm, END);
     for (int i = 0; i < a->segment_count; i++) reads(c, &a->segments[i].grad, END);
+}
+
+COST(grad_stats)
+{
+    reads(c, &a->norms, END);
+    writes(c, &a->stats, END);
 }
 
 COST(adamw)

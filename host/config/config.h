@@ -171,10 +171,10 @@ typedef struct ct_config {
     } cuda;
 } ct_config;
 
-/* Photos, or captions, that go through a tower at once, in training and in evaluation. */
-static inline int64_t ct_config_pass_size(const ct_config *config)
+/* Photos, or captions, that go through a rank's tower at once, in training and in evaluation. */
+static inline int64_t ct_config_pass_size(const ct_config *config, int ranks)
 {
-    const int64_t batch = config->train.batch_size, micro = config->train.micro_batch_size;
+    const int64_t batch = config->train.batch_size / ranks, micro = config->train.micro_batch_size;
     return micro > 0 && micro < batch ? micro : batch;
 }
 

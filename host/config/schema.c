@@ -31,8 +31,9 @@ const ct_section ct_sections[] = {
     {"projection", "From each tower's features to the space that photos and captions share."},
     {"loss", "The contrastive loss between all photos and all captions of a batch."},
     {"train", "Optimiser (AdamW, Loshchilov & Hutter 2019), schedule and bookkeeping."},
-    {"distributed", "Several GPUs or processes. `train.batch_size` is that of all ranks together. A "
-                    "run of one process ignores this section."},
+    {"distributed",
+     "Several GPUs or processes. `train.batch_size` is that of all ranks together. A "
+     "run of one process ignores this section."},
     {"cuda", "How a GPU is driven. The processor ignores this section."},
 };
 const int ct_section_count = sizeof ct_sections / sizeof *ct_sections;
@@ -247,9 +248,10 @@ const ct_key ct_keys[] = {
              "PyTorch's."},
 
     {BOOL(distributed.sync_bn), .preset = "false",
-     .help = "BatchNorm's statistics over the photos of all ranks, as one rank with the whole batch "
-             "would have them, instead of each rank's own. Costs two exchanges a layer. A ViT has "
-             "no BatchNorm."},
+     .help =
+         "BatchNorm's statistics over the photos of all ranks, as one rank with the whole batch "
+         "would have them, instead of each rank's own. Costs two exchanges a layer. A ViT has "
+         "no BatchNorm."},
     {CHOICE(distributed.reduce), NAMES("f32", "bf16"), .preset = "f32",
      .help = "Type in which gradients travel between ranks: `bf16` halves the bytes and rounds "
              "each rank's gradient to 8 bits of mantissa."},
@@ -260,9 +262,10 @@ const ct_key ct_keys[] = {
     {WHOLE(distributed.bucket_mib), WHOLE_RANGE(1, 4096), .preset = "25",
      .help = "Gradients are reduced so many MiB at a time while backward goes on. PyTorch's."},
     {REAL(distributed.timeout_s), REAL_RANGE(1, 86400), .preset = "120",
-     .help = "Seconds for all ranks to meet at the start, and after which a rank that gives no sign "
-             "of life, or does not reach the step the others wait in, is named and the job ends. "
-             "Reading a checkpoint and validating may take longer: they are not counted."},
+     .help =
+         "Seconds for all ranks to meet at the start, and after which a rank that gives no sign "
+         "of life, or does not reach the step the others wait in, is named and the job ends. "
+         "Reading a checkpoint and validating may take longer: they are not counted."},
 
     {BOOL(cuda.graphs), .preset = "true",
      .help = "Record the operations of a step once for each of the few token counts that occur, "

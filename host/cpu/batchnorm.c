@@ -52,8 +52,8 @@ static inline void add_moments(double *restrict sum, double *restrict square,
     }
 }
 
-static void moments(const float *x, const float *shift, int64_t row, int64_t end, int64_t channels,
-                    double *sums)
+static void add_moment_rows(const float *x, const float *shift, int64_t row, int64_t end,
+                            int64_t channels, double *sums)
 {
     memset(sums, 0, 2 * (size_t)channels * sizeof *sums);
     for (; row + ROWS <= end; row += ROWS)
@@ -62,33 +62,109 @@ static void moments(const float *x, const float *shift, int64_t row, int64_t end
         add_moments(sums, sums + channels, x + row * channels, shift, channels, 1);
 }
 
-/* Writes mean and rstd and moves the running statistics. */
-static void batch_statistics(const ct_cpu_device *cpu, const ct_batchnorm_fwd_args *args,
-                             int64_t rows, int64_t channels, double *sums)
+/* Fills `sums` for channel_moments. */
+static void sum_moments(const ct_cpu_device *cpu, const float *x, int64_t rows, int64_t channels,
+                        double *sums)
 {
-    const float *x = ct_f32(&args->x);
     const int workers = cpu->threads;
 #pragma omp parallel for schedule(static, 1) num_threads(cpu->threads)
     for (int worker = 0; worker < workers; worker++) {
         int64_t begin, end;
         ct_cpu_share(rows, workers, worker, &begin, &end);
-        moments(x, x, begin, end, channels, sums + 2 * worker * channels);
+        add_moment_rows(x, x, begin, end, channels, sums + 2 * worker * channels);
     }
-    const double momentum = (double)args->momentum, unbias = rows > 1 ? rows / (rows - 1.0) : 1.0;
+}
+
+typedef struct moments {
+    double mean, variance; /* biased */
+} moments;
+
+static moments channel_moments(const ct_cpu_device *cpu, const float *x, int64_t rows,
+                               int64_t channels, const double *sums, int64_t c)
+{
+    double sum, square;
+    total_sums(sums, cpu->threads, channels, c, &sum, &square);
+    const double offset = sum / (double)rows;
+    const double variance = square / (double)rows - offset * offset;
+    return (moments){.mean = (double)x[c] + offset, .variance = variance < 0 ? 0 : variance};
+}
+
+/* Where the statistics of a batch of `count` rows go. */
+typedef struct statistics_target {
+    float *mean, *rstd, *running_mean, *running_var;
+    int64_t count;
+    double eps, momentum;
+} statistics_target;
+
+static void set_statistics(const statistics_target *to, int64_t c, moments m)
+{
+    const double count = (double)to->count, unbias = to->count > 1 ? count / (count - 1) : 1.0;
+    float *running_mean = to->running_mean + c, *running_var = to->running_var + c;
+    to->mean[c] = (float)m.mean;
+    to->rstd[c] = (float)(1.0 / sqrt(m.variance + to->eps));
+    *running_mean = (float)((1 - to->momentum) * (double)*running_mean + to->momentum * m.mean);
+    *running_var =
+        (float)((1 - to->momentum) * (double)*running_var + to->momentum * m.variance * unbias);
+}
+
+static void batch_statistics(const ct_cpu_device *cpu, const ct_batchnorm_fwd_args *args,
+                             int64_t rows, int64_t channels, double *sums)
+{
+    const float *x = ct_f32(&args->x);
+    const statistics_target to = {.mean = ct_f32(&args->mean),
+                                  .rstd = ct_f32(&args->rstd),
+                                  .running_mean = ct_f32(&args->running_mean),
+                                  .running_var = ct_f32(&args->running_var),
+                                  .count = rows,
+                                  .eps = (double)args->eps,
+                                  .momentum = (double)args->momentum};
+    sum_moments(cpu, x, rows, channels, sums);
+    for (int64_t c = 0; c < channels; c++)
+        set_statistics(&to, c, channel_moments(cpu, x, rows, channels, sums, c));
+}
+
+ct_status ct_cpu_batchnorm_moments(ct_device *device, const ct_batchnorm_moments_args *args)
+{
+    ct_cpu_device *cpu = ct_cpu(device);
+    const int64_t channels = args->x.dim[3], rows = ct_tensor_count(&args->x) / channels;
+    double *sums;
+    CT_TRY(ct_cpu_workspace(cpu, sums_bytes(cpu, channels), &sums));
+    if (cpu->preparing) return CT_OK;
+    const float *x = ct_f32(&args->x);
+    float *means = ct_f32(&args->moments), *variances = means + channels;
+    sum_moments(cpu, x, rows, channels, sums);
     for (int64_t c = 0; c < channels; c++) {
-        double sum, square;
-        total_sums(sums, workers, channels, c, &sum, &square);
-        double offset = sum / (double)rows, mean = (double)x[c] + offset;
-        double variance = square / (double)rows - offset * offset;
-        if (variance < 0) variance = 0;
-        ct_f32(&args->mean)[c] = (float)mean;
-        ct_f32(&args->rstd)[c] = (float)(1.0 / sqrt(variance + (double)args->eps));
-        float *running_mean = ct_f32(&args->running_mean) + c;
-        float *running_var = ct_f32(&args->running_var) + c;
-        *running_mean = (float)((1 - momentum) * (double)*running_mean + momentum * mean);
-        *running_var =
-            (float)((1 - momentum) * (double)*running_var + momentum * variance * unbias);
+        const moments m = channel_moments(cpu, x, rows, channels, sums, c);
+        means[c] = (float)m.mean;
+        variances[c] = (float)m.variance;
     }
+    return CT_OK;
+}
+
+ct_status ct_cpu_batchnorm_merge(ct_device *device, const ct_batchnorm_merge_args *args)
+{
+    (void)device;
+    const int64_t ranks = args->moments.dim[0], channels = args->moments.dim[2];
+    const float *parts = ct_f32(&args->moments);
+    const statistics_target to = {.mean = ct_f32(&args->mean),
+                                  .rstd = ct_f32(&args->rstd),
+                                  .running_mean = ct_f32(&args->running_mean),
+                                  .running_var = ct_f32(&args->running_var),
+                                  .count = args->count,
+                                  .eps = (double)args->eps,
+                                  .momentum = (double)args->momentum};
+    for (int64_t c = 0; c < channels; c++) {
+        moments m = {0, 0};
+        for (int64_t r = 0; r < ranks; r++)
+            m.mean += (double)parts[2 * r * channels + c] / (double)ranks;
+        for (int64_t r = 0; r < ranks; r++) {
+            const double apart = (double)parts[2 * r * channels + c] - m.mean;
+            m.variance +=
+                ((double)parts[(2 * r + 1) * channels + c] + apart * apart) / (double)ranks;
+        }
+        set_statistics(&to, c, m);
+    }
+    return CT_OK;
 }
 
 /* Per channel: y = scale (x - mean) + beta. */
@@ -122,18 +198,20 @@ ct_status ct_cpu_batchnorm_fwd(ct_device *device, const ct_batchnorm_fwd_args *a
 {
     ct_cpu_device *cpu = ct_cpu(device);
     const int64_t channels = args->x.dim[3], rows = ct_tensor_count(&args->x) / channels;
+    const bool batch = args->statistics == CT_BATCHNORM_BATCH;
+    const bool running = args->statistics == CT_BATCHNORM_RUNNING;
     const size_t scale_bytes = ct_cpu_aligned((size_t)channels * sizeof(float));
     char *workspace;
-    CT_TRY(ct_cpu_workspace(cpu, scale_bytes + sums_bytes(cpu, channels), &workspace));
+    CT_TRY(
+        ct_cpu_workspace(cpu, scale_bytes + (batch ? sums_bytes(cpu, channels) : 0), &workspace));
     if (cpu->preparing) return CT_OK;
     float *scale = (float *)workspace;
-    if (args->training)
-        batch_statistics(cpu, args, rows, channels, (double *)(workspace + scale_bytes));
+    if (batch) batch_statistics(cpu, args, rows, channels, (double *)(workspace + scale_bytes));
     const float *gamma = ct_f32(&args->gamma);
     for (int64_t c = 0; c < channels; c++)
-        scale[c] = args->training ? gamma[c] * ct_f32(&args->rstd)[c]
-                                  : gamma[c] / sqrtf(ct_f32(&args->running_var)[c] + args->eps);
-    const affine p = {.mean = ct_f32(args->training ? &args->mean : &args->running_mean),
+        scale[c] = running ? gamma[c] / sqrtf(ct_f32(&args->running_var)[c] + args->eps)
+                           : gamma[c] * ct_f32(&args->rstd)[c];
+    const affine p = {.mean = ct_f32(running ? &args->running_mean : &args->mean),
                       .scale = scale,
                       .beta = ct_f32(&args->beta)};
     const float *x = ct_f32(&args->x);
@@ -149,8 +227,8 @@ ct_status ct_cpu_batchnorm_fwd(ct_device *device, const ct_batchnorm_fwd_args *a
 
 /* ---- backward ------------------------------------------------------------------------------ */
 
-/* What both passes read: g = dy where y > 0 (or everywhere, when y is NULL). Where dresidual is
- * wanted the first pass leaves g there, and the second reads that instead of dy and y. */
+/* What both passes read: g = dy where y > 0 (or everywhere, when y is NULL). dresidual, where not
+ * NULL, is where the pass leaves g. */
 typedef struct backward {
     const float *dy, *x, *y, *mean, *rstd;
     float *dresidual;
@@ -197,11 +275,10 @@ static void add_gradient_rows(double *sum, double *product, const backward *b, i
 #undef VARIANT
 }
 
-/* Adds to dgamma and dbeta, and writes what the second pass needs:
- * dx = scale (g - mean_g - (x - mean) slope). */
-static void gradient_sums(const ct_cpu_device *cpu, const ct_batchnorm_bwd_args *args,
-                          const backward *b, int64_t rows, double *sums, float *scale,
-                          float *mean_g, float *slope)
+/* sum_g, sum_g_xhat (C) = the sums of g and of g xhat over all rows, which are added to dbeta and
+ * dgamma. */
+static void gradient_sums(const ct_cpu_device *cpu, const backward *b, int64_t rows, double *sums,
+                          float *sum_g, float *sum_g_xhat, float *dbeta, float *dgamma)
 {
     const int64_t channels = b->channels;
     const int workers = cpu->threads;
@@ -216,27 +293,68 @@ static void gradient_sums(const ct_cpu_device *cpu, const ct_batchnorm_bwd_args 
         for (; row < end; row++) add_gradient_rows(sum, product, b, row * channels, 1);
     }
     for (int64_t c = 0; c < channels; c++) {
-        double sum, product, rstd = (double)b->rstd[c];
+        double sum, product;
         total_sums(sums, workers, channels, c, &sum, &product);
-        ct_f32(&args->dbeta)[c] += (float)sum;
-        ct_f32(&args->dgamma)[c] += (float)(product * rstd);
-        scale[c] = ct_f32(&args->gamma)[c] * b->rstd[c];
-        mean_g[c] = (float)(sum / (double)rows);
-        slope[c] = (float)(product * rstd * rstd / (double)rows);
+        sum_g[c] = (float)sum;
+        sum_g_xhat[c] = (float)(product * (double)b->rstd[c]);
+        dbeta[c] += sum_g[c];
+        dgamma[c] += sum_g_xhat[c];
     }
 }
 
-/* g may be dx. */
-static inline void gradient_row(float *dx, const float *g, const float *restrict x,
-                                const float *restrict y, const float *restrict mean,
-                                const float *restrict scale, const float *restrict mean_g,
-                                const float *restrict slope, int64_t channels, bool relu)
+ct_status ct_cpu_batchnorm_bwd_sums(ct_device *device, const ct_batchnorm_bwd_sums_args *args)
 {
+    ct_cpu_device *cpu = ct_cpu(device);
+    const int64_t channels = args->x.dim[3], rows = ct_tensor_count(&args->x) / channels;
+    double *sums;
+    CT_TRY(ct_cpu_workspace(cpu, sums_bytes(cpu, channels), &sums));
+    if (cpu->preparing) return CT_OK;
+    const backward b = {.dy = ct_f32(&args->dy),
+                        .x = ct_f32(&args->x),
+                        .y = args->relu ? ct_f32(&args->y) : NULL,
+                        .mean = ct_f32(&args->mean),
+                        .rstd = ct_f32(&args->rstd),
+                        .channels = channels};
+    gradient_sums(cpu, &b, rows, sums, ct_f32(&args->sums), ct_f32(&args->sums) + channels,
+                  ct_f32(&args->dbeta), ct_f32(&args->dgamma));
+    return CT_OK;
+}
+
+/* Per channel: dx = scale (g - mean_g - (x - mean) slope). */
+typedef struct slopes {
+    float *scale, *mean_g, *slope;
+} slopes;
+
+/* dx may be dy; else dresidual may be dy. */
+static inline void gradient_row(float *dx, const backward *b, const slopes *s, int64_t at,
+                                bool relu, bool keep)
+{
+    const int64_t channels = b->channels;
+    const float *dy = b->dy + at, *restrict x = b->x + at, *restrict y = relu ? b->y + at : NULL;
+    const float *restrict mean = b->mean, *restrict scale = s->scale;
+    const float *restrict mean_g = s->mean_g, *restrict slope = s->slope;
+    float *g_out = keep ? b->dresidual + at : NULL;
 #pragma omp simd
     for (int64_t c = 0; c < channels; c++) {
-        float v = g[c];
-        if (relu) v = y[c] > 0.0f ? v : 0.0f;
-        dx[c] = scale[c] * (v - mean_g[c] - (x[c] - mean[c]) * slope[c]);
+        float g = dy[c];
+        if (relu) g = y[c] > 0.0f ? g : 0.0f;
+        if (keep) g_out[c] = g;
+        dx[at + c] = scale[c] * (g - mean_g[c] - (x[c] - mean[c]) * slope[c]);
+    }
+}
+
+/* The second pass, a specialised loop for each use as in `add_gradient_rows`. */
+static void input_gradient(const ct_cpu_device *cpu, float *dx, const backward *b, const slopes *s,
+                           int64_t rows)
+{
+    const bool relu = b->y != NULL, keep = b->dresidual != NULL;
+#pragma omp parallel for schedule(static) num_threads(cpu->threads)
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t at = row * b->channels;
+        if (relu && keep) gradient_row(dx, b, s, at, true, true);
+        else if (relu) gradient_row(dx, b, s, at, true, false);
+        else if (keep) gradient_row(dx, b, s, at, false, true);
+        else gradient_row(dx, b, s, at, false, false);
     }
 }
 
@@ -244,36 +362,41 @@ ct_status ct_cpu_batchnorm_bwd(ct_device *device, const ct_batchnorm_bwd_args *a
 {
     ct_cpu_device *cpu = ct_cpu(device);
     const int64_t channels = args->x.dim[3], rows = ct_tensor_count(&args->x) / channels;
+    const bool given = ct_tensor_present(&args->sums), keep = ct_tensor_present(&args->dresidual);
     const size_t vector_bytes = ct_cpu_aligned((size_t)channels * sizeof(float));
+    const size_t bytes = 3 * vector_bytes + (given ? 0 : sums_bytes(cpu, channels));
     char *workspace;
-    CT_TRY(ct_cpu_workspace(cpu, 3 * vector_bytes + sums_bytes(cpu, channels), &workspace));
+    CT_TRY(ct_cpu_workspace(cpu, bytes, &workspace));
     if (cpu->preparing) return CT_OK;
-    float *scale = (float *)workspace, *mean_g = (float *)(workspace + vector_bytes);
-    float *slope = (float *)(workspace + 2 * vector_bytes);
-    double *sums = (double *)(workspace + 3 * vector_bytes);
-    const bool keep = ct_tensor_present(&args->dresidual);
-    const backward b = {.dy = ct_f32(&args->dy),
-                        .x = ct_f32(&args->x),
-                        .y = args->relu ? ct_f32(&args->y) : NULL,
-                        .mean = ct_f32(&args->mean),
-                        .rstd = ct_f32(&args->rstd),
-                        .dresidual = keep ? ct_f32(&args->dresidual) : NULL,
-                        .channels = channels};
+    const slopes s = {.scale = (float *)workspace,
+                      .mean_g = (float *)(workspace + vector_bytes),
+                      .slope = (float *)(workspace + 2 * vector_bytes)};
+    backward b = {.dy = ct_f32(&args->dy),
+                  .x = ct_f32(&args->x),
+                  .y = args->relu ? ct_f32(&args->y) : NULL,
+                  .mean = ct_f32(&args->mean),
+                  .rstd = ct_f32(&args->rstd),
+                  .dresidual = keep ? ct_f32(&args->dresidual) : NULL,
+                  .channels = channels};
     assert(!keep || b.dresidual != ct_f32(&args->dx));
-    gradient_sums(cpu, args, &b, rows, sums, scale, mean_g, slope);
-
-    float *dx = ct_f32(&args->dx);
-    const float *g = keep ? b.dresidual : b.dy;
-    const bool mask = b.y && !keep;
-#pragma omp parallel for schedule(static) num_threads(cpu->threads)
-    for (int64_t row = 0; row < rows; row++) {
-        const int64_t at = row * channels;
-        if (mask)
-            gradient_row(dx + at, g + at, b.x + at, b.y + at, b.mean, scale, mean_g, slope,
-                         channels, true);
-        else
-            gradient_row(dx + at, g + at, b.x + at, NULL, b.mean, scale, mean_g, slope, channels,
-                         false);
+    const float *sum_g = s.mean_g, *sum_g_xhat = s.slope;
+    if (given) {
+        sum_g = ct_f32(&args->sums);
+        sum_g_xhat = sum_g + channels;
+    } else {
+        gradient_sums(cpu, &b, rows, (double *)(workspace + 3 * vector_bytes), s.mean_g, s.slope,
+                      ct_f32(&args->dbeta), ct_f32(&args->dgamma));
+        if (keep) { /* where the first pass has left g */
+            b.dy = b.dresidual;
+            b.y = b.dresidual = NULL;
+        }
     }
+    const double count = (double)(given ? args->count : rows);
+    for (int64_t c = 0; c < channels; c++) {
+        s.scale[c] = ct_f32(&args->gamma)[c] * b.rstd[c];
+        s.mean_g[c] = (float)((double)sum_g[c] / count);
+        s.slope[c] = (float)((double)sum_g_xhat[c] * (double)b.rstd[c] / count);
+    }
+    input_gradient(cpu, ct_f32(&args->dx), &b, &s, rows);
     return CT_OK;
 }

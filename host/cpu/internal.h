@@ -26,7 +26,9 @@
     X(conv2d_bwd_data)                                                                             \
     X(conv2d_bwd_filter)                                                                           \
     X(batchnorm_fwd)                                                                               \
+    X(batchnorm_moments)                                                                           \
     X(batchnorm_bwd)                                                                               \
+    X(batchnorm_bwd_sums)                                                                          \
     X(linear_bwd)                                                                                  \
     X(layernorm_bwd)                                                                               \
     X(attention_fwd)                                                                               \

@@ -90,6 +90,17 @@ ct_status ct_cpu_grad_norm(ct_device *device, const ct_grad_norm_args *args)
     for_each_block(cpu, args->segments, args->segment_count, sum_squares, &sums);
     double sum = 0.0;
     for (int64_t b = 0; b < blocks; b++) sum += sums.partial[b];
+    ct_f32(&args->norm)[0] = (float)sqrt(sum);
+    return CT_OK;
+}
+
+ct_status ct_cpu_grad_stats(ct_device *device, const ct_grad_stats_args *args)
+{
+    (void)device;
+    const float *norms = ct_f32(&args->norms);
+    double sum = 0.0;
+    for (int64_t r = 0; r < ct_tensor_count(&args->norms); r++)
+        sum += (double)norms[r] * (double)norms[r];
 
     const bool scaled = ct_tensor_present(&args->loss_scale);
     const float scale = scaled ? ct_f32(&args->loss_scale)[0] : 1.0f;

@@ -48,14 +48,17 @@ static ct_status create(const ct_config *config, const ct_dataset *dataset, int6
 
 ct_status ct_loader_create_training(const ct_config *config, const ct_dataset *dataset,
                                     const ct_token_store *store, const int32_t *photos,
-                                    int32_t photo_count, int64_t first_step, ct_loader **out)
+                                    int32_t photo_count, int64_t first_step, ct_loader_share share,
+                                    ct_loader **out)
 {
     ct_loader *loader;
-    CT_TRY(create(config, dataset, config->train.batch_size, photo_count, &loader));
+    const int64_t batch = config->train.batch_size;
+    CT_TRY(create(config, dataset, batch / share.ranks, photo_count, &loader));
+    loader->first_slot = share.rank * loader->batch_size;
     loader->store = store;
     loader->first_step = first_step;
     loader->batch_limit = INT64_MAX;
-    ct_status status = ct_sampler_create(dataset, photos, photo_count, loader->batch_size,
+    ct_status status = ct_sampler_create(dataset, photos, photo_count, (int32_t)batch,
                                          (uint64_t)config->seed, &loader->sampler);
     if (status == CT_OK) return start(loader, out);
     ct_loader_destroy(loader);
@@ -63,11 +66,12 @@ ct_status ct_loader_create_training(const ct_config *config, const ct_dataset *d
 }
 
 ct_status ct_loader_create_evaluation(const ct_config *config, const ct_dataset *dataset,
-                                      const int32_t *photos, int32_t photo_count, ct_loader **out)
+                                      const int32_t *photos, int32_t photo_count,
+                                      int32_t batch_size, ct_loader **out)
 {
     ct_loader *loader;
-    CT_TRY(create(config, dataset, ct_config_pass_size(config), photo_count, &loader));
-    loader->batch_limit = (photo_count + (int64_t)loader->batch_size - 1) / loader->batch_size;
+    CT_TRY(create(config, dataset, batch_size, photo_count, &loader));
+    loader->batch_limit = (photo_count + (int64_t)batch_size - 1) / batch_size;
     ct_status status = ct_alloc((size_t)photo_count, sizeof *photos, "photos", &loader->photos);
     if (status != CT_OK) {
         ct_loader_destroy(loader);

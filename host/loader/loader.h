@@ -31,21 +31,27 @@ typedef struct ct_batch {
 
 typedef struct ct_loader ct_loader;
 
+/* Which part of each batch a loader makes. */
+typedef struct ct_loader_share {
+    int rank, ranks; /* photos [rank B/ranks, (rank + 1) B/ranks) of a batch of B */
+} ct_loader_share;
+
 /* config, dataset and store are borrowed and must outlive the loader. Training: endless from
- * first_step; a photo that cannot be read is reported once by name and replaced by the sampler's
- * substitute; when more than data.max_bad_share of the photos have failed, ct_loader_next fails
- * with the count and the last one's message. */
+ * first_step; all ranks' parts together are what one rank would get. train.batch_size is a multiple
+ * of share.ranks. A photo that cannot be read is reported once by name and replaced by the
+ * sampler's substitute; when more than data.max_bad_share of the photos have failed, ct_loader_next
+ * fails with the count and the last one's message. */
 CT_NODISCARD ct_status ct_loader_create_training(const ct_config *config, const ct_dataset *dataset,
                                                  const ct_token_store *store, const int32_t *photos,
                                                  int32_t photo_count, int64_t first_step,
-                                                 ct_loader **out);
+                                                 ct_loader_share share, ct_loader **out);
 
 /* Evaluation: each photo once, in the given order, centre-cropped; unreadable ones are reported
- * and left out (their batches are smaller). No captions. A batch is as many photos as go through a
- * tower at once (ct_config_pass_size). */
+ * and left out (their batches are smaller). No captions. */
 CT_NODISCARD ct_status ct_loader_create_evaluation(const ct_config *config,
                                                    const ct_dataset *dataset, const int32_t *photos,
-                                                   int32_t photo_count, ct_loader **out);
+                                                   int32_t photo_count, int32_t batch_size,
+                                                   ct_loader **out);
 
 /* Stops and joins the workers at once, also with batches in the making. */
 void ct_loader_destroy(ct_loader *loader);

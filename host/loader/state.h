@@ -22,7 +22,8 @@ struct ct_loader {
     ct_sampler *sampler;         /* training */
     int32_t *photos;             /* (photo_count) evaluation */
     int32_t photo_count;
-    int32_t batch_size;
+    int32_t batch_size; /* photos of a batch that this loader makes */
+    int32_t first_slot; /* training: the sampler's slot of its first photo */
     int64_t first_step;
     int64_t batch_limit; /* batches in all */
 

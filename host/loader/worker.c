@@ -59,7 +59,8 @@ static void begin_batch(ct_loader *loader, ct_slot *slot)
 static ct_sample sample_of(ct_loader *loader, const claim *work, int32_t attempt)
 {
     if (loader->sampler)
-        return ct_sampler_get(loader->sampler, work->step, work->position, attempt);
+        return ct_sampler_get(loader->sampler, work->step, loader->first_slot + work->position,
+                              attempt);
     int64_t index = work->step * loader->batch_size + work->position;
     return (ct_sample){.photo = loader->photos[index], .caption = -1};
 }

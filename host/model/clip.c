@@ -7,6 +7,7 @@
 #include "model/image_tower.h"
 #include "model/inputs.h"
 #include "model/projection.h"
+#include "model/reducer.h"
 
 #define L2NORM_EPS 1e-12f /* torch.nn.functional.normalize's default */
 
@@ -43,6 +44,8 @@ struct ct_clip {
     ct_projection *image_projection, *text_projection;
     ct_contrastive contrastive;
     const ct_param *loss_scale; /* NULL: none is needed */
+    ct_reducer *reducer;        /* NULL: one rank */
+    ct_tensor running;          /* running statistics that ranks share; absent: none, or one rank */
 
     void *memory;     /* of the activation stack */
     ct_arena stack;   /* loss | inputs | embeddings | rows of the branches | towers' activations */
@@ -54,13 +57,19 @@ struct ct_clip {
 
 /* ---- the passes ----------------------------------------------------------------------------- */
 
+/* Micro-batches are numbered through all ranks, so that no two have the same dropout masks, and R
+ * ranks have those of one rank with micro-batches as large as a rank's batch. */
 static ct_exec make_exec(ct_clip *clip, bool planning, bool training)
 {
+    const ct_comm *comm = clip->device->comm;
+    const int32_t micros = ct_inputs_micro_count(&clip->inputs, clip->inputs.photo_ids.dim[0]);
     return (ct_exec){.device = clip->device,
                      .activations = &clip->stack,
                      .planning = planning,
                      .training = training,
                      .seed = (uint64_t)clip->config->seed,
+                     .micro_before = training ? ct_comm_rank(comm) * micros : 0,
+                     .sync_batchnorm = comm && clip->config->distributed.sync_bn,
                      .step = clip->inputs.step};
 }
 
@@ -176,10 +185,12 @@ static ct_status micro_passes(const ct_clip *clip, const ct_exec *exec, const em
                               forward_call *forward, backward_call *backward)
 {
     const int64_t count = whole->value.dim[0];
+    const int32_t micros = ct_inputs_micro_count(&clip->inputs, count);
     const size_t mark = ct_arena_mark(exec->activations);
     ct_exec micro = *exec;
     micro.repeated = backward != NULL;
-    for (; micro.micro < ct_inputs_micro_count(&clip->inputs, count); micro.micro++) {
+    for (; micro.micro < micros; micro.micro++) {
+        micro.reducer = micro.micro + 1 < micros ? NULL : exec->reducer; /* gradients are partial */
         const embeddings rows = rows_of(whole, (int64_t)micro.micro * clip->inputs.micro,
                                         ct_inputs_micro_size(&clip->inputs, count, micro.micro));
         branch b;
@@ -203,22 +214,45 @@ static ct_status cached_pass(const ct_clip *clip, const ct_exec *exec, const emb
     return micro_passes(clip, exec, text, text_forward, text_backward);
 }
 
-static ct_status training_pass(const ct_clip *clip, const ct_exec *exec)
+/* The stack grows by the image tower, then the text tower: backward goes the other way. */
+static ct_status whole_pass(const ct_clip *clip, const ct_exec *exec, const embeddings *image,
+                            const embeddings *text)
+{
+    branch images, texts;
+    CT_TRY(image_forward(clip, exec, image, &images));
+    CT_TRY(text_forward(clip, exec, text, &texts));
+    CT_TRY(loss_pass(clip, exec, image, text));
+    CT_TRY(text_backward(clip, exec, &texts));
+    return image_backward(clip, exec, &images);
+}
+
+static ct_status rank_pass(const ct_clip *clip, const ct_exec *exec)
 {
     const int64_t count = clip->inputs.photo_ids.dim[0];
     embeddings image, text;
     CT_TRY(push_embeddings(clip, exec, count, &image));
     CT_TRY(push_embeddings(clip, exec, count, &text));
-    if (ct_inputs_micro_count(&clip->inputs, count) > 1)
-        return cached_pass(clip, exec, &image, &text);
+    return ct_inputs_micro_count(&clip->inputs, count) > 1 ? cached_pass(clip, exec, &image, &text)
+                                                           : whole_pass(clip, exec, &image, &text);
+}
 
-    /* The stack grows by the image tower, then the text tower: backward goes the other way. */
-    branch images, texts;
-    CT_TRY(image_forward(clip, exec, &image, &images));
-    CT_TRY(text_forward(clip, exec, &text, &texts));
-    CT_TRY(loss_pass(clip, exec, &image, &text));
-    CT_TRY(text_backward(clip, exec, &texts));
-    return image_backward(clip, exec, &images);
+/* Each rank's running statistics have moved by its own photos: all take the mean, so that every
+ * rank evaluates, and saves, the same model. */
+static ct_status average_statistics(const ct_clip *clip, const ct_exec *exec)
+{
+    if (!ct_tensor_present(&clip->running) || exec->sync_batchnorm || exec->planning) return CT_OK;
+    return ct_comm_all_reduce_mean(exec->device->comm, &clip->running);
+}
+
+static ct_status training_pass(const ct_clip *clip, const ct_exec *exec)
+{
+    if (!clip->reducer) return rank_pass(clip, exec);
+    ct_exec reducing = *exec;
+    reducing.reducer = clip->reducer;
+    ct_reducer_begin(clip->reducer);
+    CT_TRY(rank_pass(clip, &reducing));
+    CT_TRY(average_statistics(clip, exec));
+    return ct_reducer_finish(clip->reducer, exec);
 }
 
 /* *out = the embeddings in f32, which is what the host reads. */
@@ -335,11 +369,37 @@ static ct_status plan(ct_clip *clip)
     return clip->device->backend->commit(clip->device);
 }
 
+/* From the first of the image tower's buffers to its last: they were added, and lie, one after the
+ * other. */
+static ct_tensor running_statistics(const ct_params *params)
+{
+    const ct_param *first = NULL, *last = NULL;
+    for (int i = 0; i < ct_params_count(params); i++) {
+        const ct_param *param = ct_params_at(params, i);
+        if (!param->buffer || param->group != CT_GROUP_IMAGE) continue;
+        first = first ? first : param;
+        last = param;
+    }
+    if (!first) return (ct_tensor){0};
+    const float *begin = ct_f32(&first->value), *final = ct_f32(&last->value);
+    return ct_tensor1(first->value.data, CT_F32, final + ct_tensor_count(&last->value) - begin);
+}
+
 static ct_status allocate(ct_clip *clip)
 {
-    CT_TRY(ct_params_allocate(clip->params, clip->device, (uint64_t)clip->config->seed,
+    const ct_config *config = clip->config;
+    const bool ranks = clip->device->comm && clip->limits.training;
+    if (ranks)
+        ct_params_share(clip->params,
+                        (config->distributed.bucket_mib << 20) / (int64_t)sizeof(float),
+                        config->distributed.zero);
+    CT_TRY(ct_params_allocate(clip->params, clip->device, (uint64_t)config->seed,
                               clip->limits.training));
     CT_TRY(start_loss_scale(clip));
+    if (ranks) {
+        clip->running = running_statistics(clip->params);
+        CT_TRY(ct_reducer_create(config, clip->params, clip->device, &clip->reducer));
+    }
     CT_TRY(plan(clip));
     const size_t bytes = clip->stack.peak_bytes;
     CT_TRY(clip->device->backend->alloc(clip->device, bytes, "activations", &clip->memory));
@@ -355,7 +415,7 @@ ct_status ct_clip_create(const ct_config *config, int32_t vocab_size, ct_device 
     clip->limits = *limits;
     clip->config = config;
     clip->device = device;
-    const int64_t pass = ct_config_pass_size(config);
+    const int64_t pass = ct_config_pass_size(config, ct_comm_size(device->comm));
     clip->pass = pass < limits->batch ? (int32_t)pass : limits->batch;
     ct_status status = ct_inputs_create(&clip->inputs, device, limits, clip->pass);
     if (status == CT_OK) status = build(clip, vocab_size);
@@ -376,6 +436,7 @@ void ct_clip_destroy(ct_clip *clip)
     ct_projection_destroy(clip->image_projection);
     ct_distilbert_destroy(clip->bert);
     ct_image_tower_destroy(clip->image_tower);
+    ct_reducer_destroy(clip->reducer);
     ct_params_destroy(clip->params);
     ct_inputs_destroy(&clip->inputs);
     free(clip);
@@ -384,6 +445,11 @@ void ct_clip_destroy(ct_clip *clip)
 ct_params *ct_clip_params(ct_clip *clip)
 {
     return clip->params;
+}
+
+int32_t ct_clip_pass_size(const ct_clip *clip)
+{
+    return clip->pass;
 }
 
 ct_clip_memory ct_clip_memory_use(const ct_clip *clip)
@@ -420,6 +486,13 @@ static ct_exec begin(ct_clip *clip, bool training)
 {
     ct_arena_release(&clip->stack, clip->stack_top);
     return make_exec(clip, false, training);
+}
+
+void ct_clip_needs(const ct_clip *clip, const ct_clip_input *input, int32_t *rows,
+                   int32_t *max_seqlen)
+{
+    *rows = ct_inputs_longest_micro(&clip->inputs, input);
+    *max_seqlen = input->max_seqlen;
 }
 
 ct_status ct_clip_stage(ct_clip *clip, const ct_clip_input *input, int64_t step)

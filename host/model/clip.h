@@ -3,6 +3,8 @@
  * A model plans its memory for the largest batch it will see, then allocates once: parameters,
  * gradients, moments, activations, the device's workspace, and buffers for one batch's inputs.
  * With train.micro_batch_size the activations are those of a micro-batch, whatever the batch.
+ * On a device of several ranks (device->comm) a model is given its rank's part of each batch; the
+ * loss, and the gradients after forward and backward, are those of the batch of all ranks.
  * Activations have the device's compute dtype; in f16 the loss's gradients are scaled by a factor
  * that the optimiser adapts, the parameter "loss_scale" (see ct_grad_norm_args). */
 #ifndef CT_MODEL_CLIP_H
@@ -23,6 +25,9 @@ typedef struct ct_clip_input {
     const int32_t *cu_seqlens; /* (N + 1) */
     const int32_t *photo_ids;  /* (N), training only */
     int32_t total_tokens, max_seqlen;
+    /* The most of any rank, so that all record and replay the same steps: see ct_clip_needs. 0:
+     * this rank's own. */
+    int32_t least_rows, least_seqlen;
 } ct_clip_input;
 
 typedef struct ct_clip_limits {
@@ -41,6 +46,9 @@ void ct_clip_destroy(ct_clip *clip);
 
 ct_params *ct_clip_params(ct_clip *clip);
 
+/* Most photos, or captions, that an encoding call takes. */
+int32_t ct_clip_pass_size(const ct_clip *clip);
+
 typedef struct ct_clip_memory {
     size_t parameter_bytes;       /* with gradients and moments */
     size_t activation_bytes;      /* the activation stack, with buffers for the inputs */
@@ -49,6 +57,10 @@ typedef struct ct_clip_memory {
     size_t workspace_bytes;       /* the device's */
 } ct_clip_memory;
 ct_clip_memory ct_clip_memory_use(const ct_clip *clip);
+
+/* The token rows that a pass over the batch takes at least, and its longest caption. */
+void ct_clip_needs(const ct_clip *clip, const ct_clip_input *input, int32_t *rows,
+                   int32_t *max_seqlen);
 
 /* Uploads a batch for ct_clip_forward_backward; the host may reuse `input` at once, and a step that
  * is still running on the device is not disturbed. step feeds the dropout masks (optimiser steps
@@ -60,7 +72,8 @@ CT_NODISCARD ct_status ct_clip_stage(ct_clip *clip, const ct_clip_input *input, 
 uint64_t ct_clip_staged_key(const ct_clip *clip);
 
 /* Zeroes the gradients, runs forward and backward on the staged batch: operations only, no upload.
- * The loss stays on the device until ct_clip_loss is called. */
+ * The loss stays on the device until ct_clip_loss is called. With several ranks gradients are the
+ * sums over ranks; with distributed.zero only those of this rank's parts (shards.h). */
 CT_NODISCARD ct_status ct_clip_forward_backward(ct_clip *clip);
 /* Waits for the device. */
 CT_NODISCARD ct_status ct_clip_loss(ct_clip *clip, float *loss);

@@ -18,15 +18,16 @@ CT_NODISCARD ct_status ct_contrastive_create(ct_params *params, const ct_config 
                                              ct_contrastive *out);
 
 typedef struct ct_contrastive_batch {
-    ct_tensor loss;          /* (1) = */
-    ct_tensor dimage, dtext; /* (N, D) = */
-    ct_tensor image, text;   /* (N, D), rows of length 1 */
-    ct_tensor photo_ids;     /* (N) i32 */
+    ct_tensor loss;          /* (1) = of the batch of all ranks */
+    ct_tensor dimage, dtext; /* (M, D) = gradients of that loss */
+    ct_tensor image, text;   /* (M, D) this rank's, rows of length 1 */
+    ct_tensor photo_ids;     /* (M) i32 */
     ct_tensor loss_scale;    /* (2) optional: the gradients, not the loss, are scaled by it */
 } ct_contrastive_batch;
 
-/* The loss, its gradients with respect to the embeddings, and those of the parameters (+=). The
- * stack is as it was afterwards. */
+/* The loss, its gradients with respect to the embeddings, and this rank's share of the parameters'
+ * (+=). Every rank sees all pairs: embeddings and photo ids are gathered once, each rank computes
+ * its own rows, the columns' statistics are exchanged. The stack is as it was afterwards. */
 CT_NODISCARD ct_status ct_contrastive_forward_backward(const ct_contrastive *loss,
                                                        const ct_exec *exec,
                                                        const ct_contrastive_batch *batch);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/layers.h"
+#include "model/reducer.h"
 
 #define NORM_EPS   1e-12f
 #define INIT_SCALE 0.02f
@@ -371,9 +372,11 @@ ct_status ct_distilbert_backward(ct_distilbert *bert, const ct_exec *exec,
     for (int64_t i = bert->config.depth - 1; i >= 0; i--) {
         CT_TRY(ffn_backward(bert, i, exec, &d));
         CT_TRY(attention_backward(bert, i, exec, &d));
+        CT_TRY(
+            ct_gradients_done(exec, bert->layers[i].qkv.weight, bert->layers[i].output_norm.beta));
         ct_arena_release(exec->activations, bert->layers[i].mark);
     }
     CT_TRY(embedding_backward(bert, exec, &d));
     ct_arena_release(exec->activations, bert->mark);
-    return CT_OK;
+    return ct_gradients_done(exec, bert->word, bert->embedding_norm.beta);
 }

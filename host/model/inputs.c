@@ -96,16 +96,29 @@ static const int32_t *micro_ends(const ct_inputs *inputs, const ct_clip_input *b
     return batch->cu_seqlens + (int64_t)k * inputs->micro;
 }
 
+static int32_t micro_tokens(const ct_inputs *inputs, const ct_clip_input *batch, int32_t k)
+{
+    const int32_t *ends = micro_ends(inputs, batch, k);
+    return ends[ct_inputs_micro_size(inputs, batch->count, k)] - ends[0];
+}
+
+int32_t ct_inputs_longest_micro(const ct_inputs *inputs, const ct_clip_input *batch)
+{
+    int32_t longest = 0;
+    for (int32_t k = 0; k < ct_inputs_micro_count(inputs, batch->count); k++) {
+        const int32_t tokens = micro_tokens(inputs, batch, k);
+        if (tokens > longest) longest = tokens;
+    }
+    return longest;
+}
+
 /* Sets rows and returns T. */
 static int64_t size_tokens(ct_inputs *inputs, const ct_clip_input *batch)
 {
     const int32_t count = ct_inputs_micro_count(inputs, batch->count);
-    int32_t longest = 0;
-    for (int32_t k = 0; k < count; k++) {
-        const int32_t *ends = micro_ends(inputs, batch, k);
-        inputs->rows[k] = ends[ct_inputs_micro_size(inputs, batch->count, k)] - ends[0];
-        if (inputs->rows[k] > longest) longest = inputs->rows[k];
-    }
+    const int32_t own = ct_inputs_longest_micro(inputs, batch);
+    const int32_t longest = own > batch->least_rows ? own : batch->least_rows;
+    for (int32_t k = 0; k < count; k++) inputs->rows[k] = micro_tokens(inputs, batch, k);
     const int64_t tokens =
         less(bucket_tokens(inputs->token_multiple, longest), inputs->capacity.tokens);
     for (int32_t k = 0; inputs->token_multiple > 1 && k < count; k++)
@@ -147,7 +160,9 @@ ct_status ct_inputs_upload_texts(ct_inputs *inputs, ct_device *device, const ct_
 {
     const int64_t tokens = size_tokens(inputs, batch);
     inputs->captions = batch->count;
-    inputs->max_seqlen = bound_seqlen(inputs->token_multiple, batch->max_seqlen);
+    const bool own = batch->max_seqlen > batch->least_seqlen;
+    inputs->max_seqlen =
+        bound_seqlen(inputs->token_multiple, own ? batch->max_seqlen : batch->least_seqlen);
     CT_TRY(upload_tokens(inputs, device, &inputs->ids, tokens, batch, batch->tokens));
     CT_TRY(upload_tokens(inputs, device, &inputs->positions, tokens, batch, batch->positions));
     return upload_cu_seqlens(inputs, device, batch);

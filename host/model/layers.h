@@ -78,8 +78,8 @@ CT_NODISCARD ct_status ct_norm_backward_skip(const ct_norm *norm, const ct_exec 
  * exec names; the step's number joins it on the device. */
 static inline ct_rng_key ct_dropout_key(const ct_exec *exec, int layer)
 {
-    return ct_rng_make(exec->seed, CT_RNG_DROPOUT, 0,
-                       (uint64_t)exec->micro << 12 | (uint64_t)layer);
+    const uint64_t micro = (uint64_t)exec->micro_before + (uint64_t)exec->micro;
+    return ct_rng_make(exec->seed, CT_RNG_DROPOUT, 0, micro << 12 | (uint64_t)layer);
 }
 
 /* y = dropout(x) in training, forward and backward alike; y may be x. With p 0, or in evaluation,

@@ -4,16 +4,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The blocks of device memory: one tensor of each parameter that has it lies in each. */
-enum { BLOCK_VALUE, BLOCK_WEIGHT, BLOCK_GRAD, BLOCK_EXP_AVG, BLOCK_EXP_AVG_SQ, BLOCK_COUNT };
+/* The blocks of device memory: one tensor of each parameter that has it lies in each. Values (of
+ * what is trained), gradients and moments have the same layout; buffers' values are apart. */
+enum {
+    BLOCK_VALUE,
+    BLOCK_BUFFER,
+    BLOCK_WEIGHT,
+    BLOCK_GRAD,
+    BLOCK_EXP_AVG,
+    BLOCK_EXP_AVG_SQ,
+    BLOCK_COUNT
+};
 
-static const char *const block_purpose[BLOCK_COUNT] = {"parameters", "weights", "gradients",
-                                                       "first moments", "second moments"};
+static const char *const block_purpose[BLOCK_COUNT] = {
+    "parameters", "running statistics", "weights", "gradients", "first moments", "second moments"};
 
 struct ct_params {
     ct_param **items; /* each allocated on its own: pointers to them stay valid */
     size_t count, capacity;
     ct_device *device; /* NULL until allocated */
+    int64_t bucket;    /* 0: one rank has all */
+    bool own_moments;  /* moments of this rank's parts only */
+    ct_shards shards;  /* with several ranks, once allocated */
     void *block[BLOCK_COUNT];
     size_t block_bytes[BLOCK_COUNT];
 };
@@ -47,6 +59,7 @@ ct_status ct_params_add(ct_params *params, const ct_param *param, const ct_param
     item->value.data = NULL;
     item->value.dtype = CT_F32;
     item->weight = item->grad = item->exp_avg = item->exp_avg_sq = (ct_tensor){0};
+    item->index = (int)params->count;
     params->items[params->count++] = item;
     *out = item;
     return CT_OK;
@@ -54,21 +67,21 @@ ct_status ct_params_add(ct_params *params, const ct_param *param, const ct_param
 
 static ct_tensor *block_tensor(ct_param *param, int block)
 {
-    ct_tensor *const tensor[BLOCK_COUNT] = {&param->value, &param->weight, &param->grad,
-                                            &param->exp_avg, &param->exp_avg_sq};
+    ct_tensor *const tensor[BLOCK_COUNT] = {&param->value, &param->value,   &param->weight,
+                                            &param->grad,  &param->exp_avg, &param->exp_avg_sq};
     return tensor[block];
 }
 
 /* Whether the parameter has a tensor of its own in the block. */
 static bool in_block(const ct_param *param, int block)
 {
-    if (block == BLOCK_VALUE) return true;
-    return block == BLOCK_WEIGHT ? param->operand : !param->buffer;
+    if (block == BLOCK_WEIGHT) return param->operand;
+    return block == BLOCK_BUFFER ? param->buffer : !param->buffer;
 }
 
 static bool block_needed(const ct_device *device, int block, bool with_training)
 {
-    if (block == BLOCK_VALUE) return true;
+    if (block == BLOCK_VALUE || block == BLOCK_BUFFER) return true;
     return block == BLOCK_WEIGHT ? device->compute_dtype != CT_F32 : with_training;
 }
 
@@ -87,6 +100,29 @@ static ct_status lay_out(ct_params *params, int block, void *base, size_t *bytes
     }
     *bytes = arena.peak_bytes;
     return CT_OK;
+}
+
+static bool is_moment(int block)
+{
+    return block == BLOCK_EXP_AVG || block == BLOCK_EXP_AVG_SQ;
+}
+
+/* Ranks exchange whole buckets of values and gradients, so blocks of those end with one. */
+static ct_status allocate_block(ct_params *params, int block)
+{
+    ct_device *device = params->device;
+    const bool apart = is_moment(block) && params->own_moments;
+    const bool shared = block == BLOCK_VALUE || block == BLOCK_GRAD || is_moment(block);
+    size_t bytes = 0;
+    if (!apart) CT_TRY(lay_out(params, block, NULL, &bytes));
+    if (params->bucket && block == BLOCK_VALUE)
+        params->shards = ct_shards_make((int64_t)(bytes / sizeof(float)), params->bucket,
+                                        ct_comm_rank(device->comm), ct_comm_size(device->comm));
+    if (params->bucket && shared) bytes = (size_t)params->shards.count * sizeof(float);
+    if (apart) bytes = (size_t)ct_shards_own_count(&params->shards) * sizeof(float);
+    CT_TRY(device->backend->alloc(device, bytes, block_purpose[block], &params->block[block]));
+    params->block_bytes[block] = bytes;
+    return apart ? CT_OK : lay_out(params, block, params->block[block], &bytes);
 }
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo): the parameter's own stream of numbers. */
@@ -144,18 +180,50 @@ ct_status ct_params_allocate(ct_params *params, ct_device *device, uint64_t seed
     if (params->device) return ct_fail(CT_ERR_INTERNAL, "parameters allocated twice");
     params->device = device;
     for (int b = 0; b < BLOCK_COUNT; b++) {
-        if (!block_needed(device, b, with_training)) continue;
-        size_t bytes = 0;
-        CT_TRY(lay_out(params, b, NULL, &bytes));
-        CT_TRY(device->backend->alloc(device, bytes, block_purpose[b], &params->block[b]));
-        params->block_bytes[b] = bytes;
-        CT_TRY(lay_out(params, b, params->block[b], &bytes));
+        if (block_needed(device, b, with_training)) CT_TRY(allocate_block(params, b));
     }
     for (size_t i = 0; i < params->count; i++) {
         ct_param *param = params->items[i];
         if (!ct_tensor_present(&param->weight)) param->weight = param->value;
     }
     return initialise(params, seed);
+}
+
+void ct_params_share(ct_params *params, int64_t bucket, bool own_moments)
+{
+    params->bucket = bucket;
+    params->own_moments = own_moments;
+}
+
+const ct_shards *ct_params_shards(const ct_params *params)
+{
+    return params->bucket ? &params->shards : NULL;
+}
+
+bool ct_params_own_moments(const ct_params *params)
+{
+    return params->own_moments;
+}
+
+static ct_tensor flat(const ct_params *params, int block)
+{
+    return ct_tensor1(params->block[block], CT_F32,
+                      (int64_t)(params->block_bytes[block] / sizeof(float)));
+}
+
+ct_tensor ct_params_values(const ct_params *params)
+{
+    return flat(params, BLOCK_VALUE);
+}
+
+ct_tensor ct_params_grads(const ct_params *params)
+{
+    return flat(params, BLOCK_GRAD);
+}
+
+ct_tensor ct_params_moments(const ct_params *params, int which)
+{
+    return flat(params, which == 0 ? BLOCK_EXP_AVG : BLOCK_EXP_AVG_SQ);
 }
 
 int ct_params_count(const ct_params *params)

@@ -2,16 +2,18 @@
  * gradient and the optimiser's moments.
  *
  * Modules add parameters while the model is built (shapes only); ct_params_allocate then lays all
- * values out in one block, all gradients in a second and the moments in a third and fourth, in the
- * order they were added; a fifth holds the operands' weights where the device does not compute in
- * f32. Parameters added one after the other whose bytes (in every dtype) are multiples of
- * CT_ALIGNMENT are adjacent, so q, k and v projections can be used as one (3 D, D) matrix.
+ * trained values out in one block, all gradients in a second and the moments in a third and fourth,
+ * all four alike, in the order they were added. A fifth holds the buffers, a sixth the operands'
+ * weights where the device does not compute in f32. Parameters added one after the other whose
+ * bytes (in every dtype) are multiples of CT_ALIGNMENT are adjacent, so q, k and v projections can
+ * be used as one (3 D, D) matrix.
  *
  * In files tensors have PyTorch's layout; convolution filters, (Co, KH, KW, Ci) in memory, are
  * (Co, Ci, KH, KW) there. */
 #ifndef CT_MODEL_PARAMS_H
 #define CT_MODEL_PARAMS_H
 
+#include "model/shards.h"
 #include "op.h"
 
 typedef enum ct_param_group { CT_GROUP_IMAGE, CT_GROUP_TEXT, CT_GROUP_HEAD } ct_param_group;
@@ -28,6 +30,7 @@ typedef struct ct_param {
     /* What operations read: of an operand the value in the device's compute dtype, kept up to date
      * by ct_param_upload and the optimiser; else, and in f32, the very tensor `value`. */
     ct_tensor weight;
+    int index; /* among all parameters */
     ct_param_group group;
     bool operand;  /* read by products, convolutions or embeddings */
     bool buffer;   /* running statistics: saved and loaded, not trained */
@@ -56,6 +59,21 @@ CT_NODISCARD ct_status ct_params_add(ct_params *params, const ct_param *param,
  */
 CT_NODISCARD ct_status ct_params_allocate(ct_params *params, ct_device *device, uint64_t seed,
                                           bool with_training);
+
+/* Before allocation, on a device of several ranks: blocks are to be exchanged in buckets of so many
+ * numbers. own_moments: this rank has the moments of its own parts only (shards.h), so parameters'
+ * exp_avg and exp_avg_sq are absent. */
+void ct_params_share(ct_params *params, int64_t bucket, bool own_moments);
+
+/* NULL when one rank has all. */
+const ct_shards *ct_params_shards(const ct_params *params);
+bool ct_params_own_moments(const ct_params *params);
+
+/* Blocks as one row of numbers, gaps for alignment included; the first moments (which 0) or the
+ * second (1), with own_moments those of own parts. */
+ct_tensor ct_params_values(const ct_params *params);
+ct_tensor ct_params_grads(const ct_params *params);
+ct_tensor ct_params_moments(const ct_params *params, int which);
 
 int ct_params_count(const ct_params *params);
 const ct_param *ct_params_at(const ct_params *params, int index);

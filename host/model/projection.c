@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/layers.h"
+#include "model/reducer.h"
 
 #define NORM_EPS 1e-5f /* torch.nn.LayerNorm's default */
 
@@ -112,8 +113,10 @@ ct_status ct_projection_backward(ct_projection *projection, const ct_exec *exec,
                                  const ct_tensor *dx, const ct_tensor *dy)
 {
     ct_projection *p = projection;
-    if (p->kind == CT_PROJECTION_LINEAR)
-        return ct_linear_backward(&p->fc1, exec, dx, dy, &p->x, NULL, CT_ACT_NONE);
+    if (p->kind == CT_PROJECTION_LINEAR) {
+        CT_TRY(ct_linear_backward(&p->fc1, exec, dx, dy, &p->x, NULL, CT_ACT_NONE));
+        return ct_gradients_done(exec, p->fc1.weight, p->fc1.weight);
+    }
 
     ct_tensor dhidden = *dy, dbranch;
     CT_TRY(ct_exec_push(exec, &dhidden));
@@ -126,5 +129,5 @@ ct_status ct_projection_backward(ct_projection *projection, const ct_exec *exec,
     CT_TRY(ct_op_add(exec, &(ct_add_args){.y = dhidden, .a = dhidden, .b = *dy}));
     CT_TRY(ct_linear_backward(&p->fc1, exec, dx, &dhidden, &p->x, NULL, CT_ACT_NONE));
     ct_arena_release(exec->activations, p->mark);
-    return CT_OK;
+    return ct_gradients_done(exec, p->fc1.weight, p->norm.beta);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/layers.h"
+#include "model/reducer.h"
 
 #define BN_EPS      1e-5f /* torch.nn.BatchNorm2d's defaults */
 #define BN_MOMENTUM 0.1f
@@ -202,6 +203,43 @@ static size_t slot_bytes(const ct_resnet *resnet, const ct_tensor *x)
 
 /* ---- forward ------------------------------------------------------------------------------ */
 
+static int64_t rows_of(const ct_tensor *x)
+{
+    return x->dim[0] * x->dim[1] * x->dim[2];
+}
+
+/* The unit's mean and rstd over the photos of all ranks. */
+static ct_status merge_statistics(const conv_bn *unit, const ct_exec *exec)
+{
+    const ct_comm *comm = exec->device->comm;
+    const size_t mark = ct_arena_mark(exec->activations);
+    const int64_t channels = unit->conv.dim[3];
+    ct_tensor all = ct_tensor3(NULL, CT_F32, comm->size, 2, channels);
+    CT_TRY(ct_exec_push(exec, &all));
+    const ct_tensor part = ct_tensor_rows(&all, comm->rank, 1);
+    const ct_tensor own = ct_tensor2(part.data, CT_F32, 2, channels);
+    CT_TRY(ct_op_batchnorm_moments(exec,
+                                   &(ct_batchnorm_moments_args){.moments = own, .x = unit->conv}));
+    CT_TRY(ct_exec_all_gather(exec, &all, &own));
+    CT_TRY(ct_op_batchnorm_merge(
+        exec, &(ct_batchnorm_merge_args){.mean = unit->mean,
+                                         .rstd = unit->rstd,
+                                         .running_mean = unit->running_mean->value,
+                                         .running_var = unit->running_var->value,
+                                         .moments = all,
+                                         .count = comm->size * rows_of(&unit->conv),
+                                         .eps = BN_EPS,
+                                         .momentum = exec->repeated ? 0 : BN_MOMENTUM}));
+    ct_arena_release(exec->activations, mark);
+    return CT_OK;
+}
+
+static ct_batchnorm_statistics statistics_of(const ct_exec *exec)
+{
+    if (!exec->training) return CT_BATCHNORM_RUNNING;
+    return exec->sync_batchnorm ? CT_BATCHNORM_GIVEN : CT_BATCHNORM_BATCH;
+}
+
 /* y has been pushed (or is a slot); residual NULL: none. */
 static ct_status unit_forward(conv_bn *unit, const ct_exec *exec, const ct_tensor *x,
                               const ct_tensor *residual, const ct_tensor *y)
@@ -219,6 +257,8 @@ static ct_status unit_forward(conv_bn *unit, const ct_exec *exec, const ct_tenso
                                                         .w = unit->filter->weight,
                                                         .stride = unit->stride,
                                                         .pad = unit->pad}));
+    const ct_batchnorm_statistics statistics = statistics_of(exec);
+    if (statistics == CT_BATCHNORM_GIVEN) CT_TRY(merge_statistics(unit, exec));
     CT_TRY(ct_op_batchnorm_fwd(
         exec, &(ct_batchnorm_fwd_args){.y = *y,
                                        .mean = unit->mean,
@@ -231,8 +271,8 @@ static ct_status unit_forward(conv_bn *unit, const ct_exec *exec, const ct_tenso
                                        .beta = unit->beta->value,
                                        .eps = BN_EPS,
                                        .momentum = exec->repeated ? 0 : BN_MOMENTUM,
-                                       .relu = unit->relu,
-                                       .training = exec->training}));
+                                       .statistics = statistics,
+                                       .relu = unit->relu}));
     ct_layer_forget(exec, mark);
     return CT_OK;
 }
@@ -314,6 +354,25 @@ ct_status ct_resnet_forward(ct_resnet *resnet, const ct_exec *exec, const ct_ten
 
 /* ---- backward ----------------------------------------------------------------------------- */
 
+/* The sums of all ranks' photos that the gradient needs; dgamma and dbeta += this rank's. */
+static ct_status sum_gradients(const conv_bn *unit, const ct_exec *exec, const ct_tensor *dy,
+                               ct_batchnorm_bwd_args *args)
+{
+    args->sums = ct_tensor2(NULL, CT_F32, 2, dy->dim[3]);
+    args->count = exec->device->comm->size * rows_of(dy);
+    CT_TRY(ct_exec_push(exec, &args->sums));
+    CT_TRY(ct_op_batchnorm_bwd_sums(exec, &(ct_batchnorm_bwd_sums_args){.sums = args->sums,
+                                                                        .dgamma = unit->gamma->grad,
+                                                                        .dbeta = unit->beta->grad,
+                                                                        .dy = *dy,
+                                                                        .x = unit->conv,
+                                                                        .y = unit->y,
+                                                                        .mean = unit->mean,
+                                                                        .rstd = unit->rstd,
+                                                                        .relu = unit->relu}));
+    return ct_exec_all_reduce(exec, &args->sums);
+}
+
 /* dy is overwritten; when a residual was added it then holds the residual's gradient. dx NULL: not
  * needed. */
 static ct_status unit_backward(const conv_bn *unit, const ct_exec *exec, const ct_tensor *dx,
@@ -322,18 +381,19 @@ static ct_status unit_backward(const conv_bn *unit, const ct_exec *exec, const c
     const size_t mark = ct_arena_mark(exec->activations);
     ct_tensor dconv = *dy;
     if (unit->residual) CT_TRY(ct_exec_push(exec, &dconv));
-    CT_TRY(ct_op_batchnorm_bwd(
-        exec, &(ct_batchnorm_bwd_args){.dx = dconv,
-                                       .dresidual = unit->residual ? *dy : (ct_tensor){0},
-                                       .dgamma = unit->gamma->grad,
-                                       .dbeta = unit->beta->grad,
-                                       .dy = *dy,
-                                       .x = unit->conv,
-                                       .y = unit->y,
-                                       .gamma = unit->gamma->value,
-                                       .mean = unit->mean,
-                                       .rstd = unit->rstd,
-                                       .relu = unit->relu}));
+    ct_batchnorm_bwd_args args = {.dx = dconv,
+                                  .dresidual = unit->residual ? *dy : (ct_tensor){0},
+                                  .dgamma = unit->gamma->grad,
+                                  .dbeta = unit->beta->grad,
+                                  .dy = *dy,
+                                  .x = unit->conv,
+                                  .y = unit->y,
+                                  .gamma = unit->gamma->value,
+                                  .mean = unit->mean,
+                                  .rstd = unit->rstd,
+                                  .relu = unit->relu};
+    if (exec->sync_batchnorm) CT_TRY(sum_gradients(unit, exec, dy, &args));
+    CT_TRY(ct_op_batchnorm_bwd(exec, &args));
     CT_TRY(ct_op_conv2d_bwd_filter(exec, &(ct_conv2d_bwd_filter_args){.dw = unit->filter->grad,
                                                                       .dy = dconv,
                                                                       .x = unit->x,
@@ -370,7 +430,8 @@ static ct_status block_backward(const block *b, const ct_exec *exec, const ct_te
     }
     CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *dx, .a = *dx, .b = dshortcut}));
     ct_arena_release(exec->activations, b->mark);
-    return CT_OK;
+    const conv_bn *last = b->has_downsample ? &b->downsample : &b->unit[b->unit_count - 1];
+    return ct_gradients_done(exec, b->unit[0].filter, last->beta);
 }
 
 static ct_status stem_backward(const ct_resnet *resnet, const ct_exec *exec, const ct_tensor *dy)
@@ -399,5 +460,5 @@ ct_status ct_resnet_backward(ct_resnet *resnet, const ct_exec *exec, const ct_te
     }
     CT_TRY(stem_backward(resnet, exec, &dy));
     ct_arena_release(exec->activations, resnet->mark);
-    return CT_OK;
+    return ct_gradients_done(exec, resnet->stem.filter, resnet->stem.beta);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/layers.h"
+#include "model/reducer.h"
 
 #define NORM_EPS         1e-6f
 #define INIT_SCALE       0.02f
@@ -405,12 +406,14 @@ ct_status ct_vit_backward(ct_vit *vit, const ct_exec *exec, const ct_tensor *dfe
     CT_TRY(ct_op_gather_rows_bwd(
         exec, &(ct_gather_rows_bwd_args){
                   .dx = d, .dy = *dfeatures, .index = starts_of(vit, dfeatures->dim[0])}));
+    CT_TRY(ct_gradients_done(exec, vit->norm.gamma, vit->norm.beta));
     for (int64_t i = vit->config.depth - 1; i >= 0; i--) {
         CT_TRY(ffn_backward(vit, &vit->layers[i], exec, &d));
         CT_TRY(attention_backward(vit, &vit->layers[i], exec, &d));
+        CT_TRY(ct_gradients_done(exec, vit->layers[i].norm1.gamma, vit->layers[i].fc2.bias));
         ct_arena_release(exec->activations, vit->layers[i].mark);
     }
     CT_TRY(tokens_backward(vit, exec, &d));
     ct_arena_release(exec->activations, vit->mark);
-    return CT_OK;
+    return ct_gradients_done(exec, vit->class_token, vit->filter_bias);
 }

@@ -154,7 +154,7 @@ static ct_status recall(const options *given, ct_restored *restored, const char 
     CT_TRY_GOTO(status, ct_restored_build(restored, corpus->tokens->longest), done);
     CT_TRY_GOTO(status,
                 ct_evaluate(restored->config, corpus, restored->clip, given->split,
-                            restored->threads, NULL, &evaluation),
+                            restored->threads, NULL, NULL, &evaluation),
                 done);
     print_recall(given, restored, evaluation->retrieval);
     CT_TRY_GOTO(status, write_report(given, title, corpus, evaluation), done);

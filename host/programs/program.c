@@ -53,9 +53,9 @@ int ct_program_exit_status(const char *program, ct_status status, int signal)
 {
     if (status == CT_OK) return 0;
     if (status == CT_ERR_INTERRUPTED) {
-        ct_log(CT_LOG_WARNING, "%s", ct_error_message());
+        if (program) ct_log(CT_LOG_WARNING, "%s", ct_error_message());
         return 128 + (signal ? signal : 2);
     }
-    ct_log(CT_LOG_ERROR, "%s: %s", program, ct_error_message());
+    if (program) ct_log(CT_LOG_ERROR, "%s: %s", program, ct_error_message());
     return status == CT_ERR_ARGUMENT ? 2 : 1;
 }

@@ -24,8 +24,9 @@ bool ct_program_number(const char *program, const char *option, const char *text
 /* CT_ERR_IO when standard output could not be written (a full disk, a closed pipe). */
 CT_NODISCARD ct_status ct_program_flush_stdout(void);
 
-/* Reports a failure on standard error and gives the exit status: 0 done, 2 wrong usage,
- * 128 + signal when stopped by one (130 when by --stop-at), else 1. */
+/* Reports a failure on standard error (program NULL: another process has) and gives the exit
+ * status: 0 done, 2 wrong usage, 128 + signal when stopped by one (130 when by --stop-at), else 1.
+ */
 int ct_program_exit_status(const char *program, ct_status status, int signal);
 
 #endif

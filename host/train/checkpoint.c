@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/moments.h"
 #include "model/safetensors.h"
 
 #define FORMAT     "clip-train/1"
@@ -14,11 +15,12 @@
 typedef struct part {
     const char *prefix;
     size_t offset; /* of the tensor in ct_param */
+    int moment;    /* 0: first, 1: second; -1: neither */
 } part;
 
-static const part parts[] = {{"model.", offsetof(ct_param, value)},
-                             {"exp_avg.", offsetof(ct_param, exp_avg)},
-                             {"exp_avg_sq.", offsetof(ct_param, exp_avg_sq)}};
+static const part parts[] = {{"model.", offsetof(ct_param, value), -1},
+                             {"exp_avg.", offsetof(ct_param, exp_avg), 0},
+                             {"exp_avg_sq.", offsetof(ct_param, exp_avg_sq), 1}};
 #define PART_COUNT (int)(sizeof parts / sizeof parts[0])
 
 struct ct_checkpoint {
@@ -26,9 +28,17 @@ struct ct_checkpoint {
     int64_t step;
 };
 
-static const ct_tensor *part_of(const ct_param *param, const part *which)
+/* Ranks that have their own parts of the moments only exchange them through the gradients. */
+static bool is_shared(const ct_params *params, const part *which)
 {
-    return (const ct_tensor *)((const char *)param + which->offset);
+    return which->moment >= 0 && ct_params_own_moments(params);
+}
+
+/* Where the part lies, or lies in passing; absent when the parameter has no such. */
+static const ct_tensor *part_of(const ct_params *params, const ct_param *param, const part *which)
+{
+    const size_t offset = is_shared(params, which) ? offsetof(ct_param, grad) : which->offset;
+    return (const ct_tensor *)((const char *)param + offset);
 }
 
 /* Shape of a parameter in files: PyTorch's, so filters (Co, KH, KW, Ci) become (Co, Ci, KH, KW). */
@@ -70,7 +80,7 @@ static ct_status declare_all(ct_safetensors_writer *writer, ct_params *params,
         for (int i = 0; i < ct_params_count(params); i++) {
             const ct_param *param = ct_params_at(params, i);
             int64_t dim[CT_MAX_RANK];
-            if (!ct_tensor_present(part_of(param, &parts[p]))) continue;
+            if (!ct_tensor_present(part_of(params, param, &parts[p]))) continue;
             file_shape(param, dim);
             snprintf(text, sizeof text, "%s%s", parts[p].prefix, param->name);
             CT_TRY(
@@ -83,13 +93,15 @@ static ct_status declare_all(ct_safetensors_writer *writer, ct_params *params,
     return ct_safetensors_writer_declare(writer, VOCAB_NAME, CT_FILE_U8, 1, &count);
 }
 
-static ct_status put_all(ct_safetensors_writer *writer, ct_params *params,
+static ct_status put_all(ct_safetensors_writer *writer, ct_params *params, ct_device *device,
                          const ct_tokenizer *tokenizer, float *host)
 {
     for (int p = 0; p < PART_COUNT; p++) {
+        if (is_shared(params, &parts[p]))
+            CT_TRY(ct_moments_gather(params, device, parts[p].moment));
         for (int i = 0; i < ct_params_count(params); i++) {
             const ct_param *param = ct_params_at(params, i);
-            const ct_tensor *tensor = part_of(param, &parts[p]);
+            const ct_tensor *tensor = part_of(params, param, &parts[p]);
             if (!ct_tensor_present(tensor)) continue;
             CT_TRY(ct_param_download(params, param, tensor, host));
             CT_TRY(ct_safetensors_writer_put(writer, host, ct_tensor_bytes(tensor)));
@@ -100,8 +112,16 @@ static ct_status put_all(ct_safetensors_writer *writer, ct_params *params,
     return ct_safetensors_writer_put(writer, vocab, vocab_bytes);
 }
 
-ct_status ct_checkpoint_save(const char *path, ct_params *params, const ct_config *config,
-                             const ct_tokenizer *tokenizer, int64_t step)
+ct_status ct_checkpoint_assist(ct_params *params, ct_device *device)
+{
+    for (int p = 0; p < PART_COUNT; p++)
+        if (is_shared(params, &parts[p]))
+            CT_TRY(ct_moments_gather(params, device, parts[p].moment));
+    return CT_OK;
+}
+
+ct_status ct_checkpoint_save(const char *path, ct_params *params, ct_device *device,
+                             const ct_config *config, const ct_tokenizer *tokenizer, int64_t step)
 {
     ct_safetensors_writer *writer;
     float *host = NULL;
@@ -111,7 +131,7 @@ ct_status ct_checkpoint_save(const char *path, ct_params *params, const ct_confi
     CT_TRY_GOTO(status, ct_alloc(largest_parameter(params), sizeof *host, "a checkpoint", &host),
                 done);
     CT_TRY_GOTO(status, ct_safetensors_writer_begin(writer, path), done);
-    CT_TRY_GOTO(status, put_all(writer, params, tokenizer, host), done);
+    CT_TRY_GOTO(status, put_all(writer, params, device, tokenizer, host), done);
     CT_TRY_GOTO(status, ct_safetensors_writer_commit(writer), done);
 done:
     free(host);
@@ -216,27 +236,30 @@ static ct_status load_tensor(const ct_safetensors *file, const char *name, ct_pa
     return ct_param_upload(params, param, tensor, host);
 }
 
-static ct_status restore_all(const ct_checkpoint *checkpoint, ct_params *params, float *host)
+static ct_status restore_all(const ct_checkpoint *checkpoint, ct_params *params, ct_device *device,
+                             float *host)
 {
     for (int p = 0; p < PART_COUNT; p++) {
         for (int i = 0; i < ct_params_count(params); i++) {
             const ct_param *param = ct_params_at(params, i);
-            const ct_tensor *tensor = part_of(param, &parts[p]);
+            const ct_tensor *tensor = part_of(params, param, &parts[p]);
             char name[160];
             if (!ct_tensor_present(tensor)) continue;
             snprintf(name, sizeof name, "%s%s", parts[p].prefix, param->name);
             if (param->optional && !ct_safetensors_find(checkpoint->file, name)) continue;
             CT_TRY(load_tensor(checkpoint->file, name, params, param, tensor, host));
         }
+        if (is_shared(params, &parts[p])) CT_TRY(ct_moments_take(params, device, parts[p].moment));
     }
     return CT_OK;
 }
 
-ct_status ct_checkpoint_restore(const ct_checkpoint *checkpoint, ct_params *params)
+ct_status ct_checkpoint_restore(const ct_checkpoint *checkpoint, ct_params *params,
+                                ct_device *device)
 {
     float *host;
     CT_TRY(ct_alloc(largest_parameter(params), sizeof *host, "a checkpoint", &host));
-    ct_status status = restore_all(checkpoint, params, host);
+    ct_status status = restore_all(checkpoint, params, device, host);
     free(host);
     return status;
 }

@@ -12,10 +12,13 @@
 #include "model/clip.h"
 #include "text/tokenizer.h"
 
-/* Written aside, synced, renamed. step: optimiser steps done. */
-CT_NODISCARD ct_status ct_checkpoint_save(const char *path, ct_params *params,
+/* Written aside, synced, renamed. step: optimiser steps done. With several ranks one of them calls
+ * it, the others ct_checkpoint_assist; the file is the same as one rank's, so that any number of
+ * ranks can go on from it. */
+CT_NODISCARD ct_status ct_checkpoint_save(const char *path, ct_params *params, ct_device *device,
                                           const ct_config *config, const ct_tokenizer *tokenizer,
                                           int64_t step);
+CT_NODISCARD ct_status ct_checkpoint_assist(ct_params *params, ct_device *device);
 
 /* What is known of a checkpoint before a model is built. */
 typedef struct ct_checkpoint ct_checkpoint;
@@ -28,7 +31,8 @@ CT_NODISCARD ct_status ct_checkpoint_tokenizer(const ct_checkpoint *checkpoint, 
                                                ct_tokenizer **out);
 /* Fills the parameters (and the moments, if they were allocated). Every tensor that is not optional
  * must be there with the right shape; what is missing or different is named. */
-CT_NODISCARD ct_status ct_checkpoint_restore(const ct_checkpoint *checkpoint, ct_params *params);
+CT_NODISCARD ct_status ct_checkpoint_restore(const ct_checkpoint *checkpoint, ct_params *params,
+                                             ct_device *device);
 
 /* Loads pretrained weights of one tower from a safetensors file with torchvision's or Hugging
  * Face's names (a "distilbert." prefix is understood; what is not the tower's, like "fc.weight", is

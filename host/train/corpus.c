@@ -1,6 +1,7 @@
 #include "train/corpus.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -55,6 +56,32 @@ ct_status ct_corpus_open(const ct_config *config, const ct_tokenizer *tokenizer,
 fail:
     ct_corpus_destroy(corpus);
     return status;
+}
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo). */
+static uint64_t mix(uint64_t hash, const void *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ ((const uint8_t *)bytes)[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+uint64_t ct_corpus_hash(const ct_corpus *corpus)
+{
+    const ct_dataset *dataset = corpus->dataset;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (int32_t p = 0; p < dataset->photo_count; p++) {
+        const ct_photo *photo = &dataset->photos[p];
+        hash = mix(hash, photo->name, strlen(photo->name) + 1);
+        for (int32_t c = 0; c < photo->caption_count; c++) {
+            const char *text = dataset->captions[photo->first_caption + c].text;
+            hash = mix(hash, text, strlen(text) + 1);
+        }
+    }
+    for (int s = CT_SPLIT_TRAIN; s <= CT_SPLIT_TEST; s++)
+        hash = mix(hash, corpus->photos[s],
+                   (size_t)corpus->photo_count[s] * sizeof *corpus->photos[s]);
+    return hash;
 }
 
 void ct_corpus_destroy(ct_corpus *corpus)

@@ -17,6 +17,9 @@ typedef struct ct_corpus {
 /* The tokenizer is borrowed and must outlive the corpus. threads: for tokenizing. */
 CT_NODISCARD ct_status ct_corpus_open(const ct_config *config, const ct_tokenizer *tokenizer,
                                       int threads, ct_corpus **out);
+
+/* Of all names, captions and splits: equal where the corpus is. */
+uint64_t ct_corpus_hash(const ct_corpus *corpus);
 void ct_corpus_destroy(ct_corpus *corpus);
 
 #endif

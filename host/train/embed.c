@@ -41,7 +41,10 @@ ct_status ct_embed_photos(const ct_config *config, const ct_dataset *dataset, co
     CT_TRY_GOTO(status,
                 ct_alloc((size_t)(count * dim), sizeof(float), "embeddings", &out->embedding),
                 done);
-    CT_TRY_GOTO(status, ct_loader_create_evaluation(config, dataset, photos, count, &loader), done);
+    CT_TRY_GOTO(status,
+                ct_loader_create_evaluation(config, dataset, photos, count, ct_clip_pass_size(clip),
+                                            &loader),
+                done);
     CT_TRY_GOTO(status, embed_loaded(loader, clip, dim, interrupt, out), done);
 done:
     ct_loader_destroy(loader);
@@ -87,7 +90,7 @@ ct_status ct_embed_texts(const ct_config *config, const ct_token_store *store,
                          const int32_t *captions, int32_t count, ct_clip *clip,
                          ct_interrupt *interrupt, float *embedding)
 {
-    int32_t batch = (int32_t)ct_config_pass_size(config);
+    int32_t batch = ct_clip_pass_size(clip);
     size_t capacity = (size_t)batch * (size_t)store->longest;
     packed_texts packed = {0};
     ct_status status;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "train/gather.h"
 
 /* Lists the photos' captions in rows: captions[row], and owner[row] the photo's row. */
 static ct_status list_captions(const ct_dataset *dataset, const ct_photo_embeddings *photos,
@@ -24,8 +25,55 @@ static ct_status list_captions(const ct_dataset *dataset, const ct_photo_embeddi
     return CT_OK;
 }
 
+/* *photos = the split's photos that can be read, in its order: each rank encodes a part. */
+static ct_status embed_photos(const ct_config *config, const ct_corpus *corpus, ct_clip *clip,
+                              ct_split split, ct_comm *comm, ct_interrupt *interrupt,
+                              ct_photo_embeddings *photos)
+{
+    const ct_part part = ct_part_of(comm, corpus->photo_count[split]);
+    const size_t row = (size_t)config->projection.dim * sizeof(float);
+    ct_photo_embeddings own = {0};
+    int64_t total = 0;
+    CT_TRY(ct_embed_photos(config, corpus->dataset, corpus->photos[split] + part.begin,
+                           (int32_t)(part.end - part.begin), clip, interrupt, &own));
+    ct_status status =
+        ct_gather_rows(comm, own.photos, own.count, sizeof *own.photos, &photos->photos, &total);
+    own.photos = NULL; /* taken over, as is embedding */
+    if (status == CT_OK) {
+        status = ct_gather_rows(comm, own.embedding, own.count, row, &photos->embedding, &total);
+        own.embedding = NULL;
+    }
+    ct_photo_embeddings_free(&own);
+    photos->count = (int32_t)total;
+    if (status == CT_OK && total == 0)
+        status = ct_fail(CT_ERR_IO, "none of the %d photos of the %s split can be read",
+                         corpus->photo_count[split], ct_split_name(split));
+    return status;
+}
+
+/* *embedding (count, dim): each rank encodes a part of the captions. */
+static ct_status embed_texts(const ct_config *config, const ct_corpus *corpus, ct_clip *clip,
+                             const int32_t *captions, int32_t count, ct_comm *comm,
+                             ct_interrupt *interrupt, float **embedding)
+{
+    const ct_part part = ct_part_of(comm, count);
+    const int64_t own_count = part.end - part.begin;
+    const size_t row = (size_t)config->projection.dim * sizeof(float);
+    int64_t total;
+    float *own;
+    CT_TRY(ct_alloc((size_t)own_count, row, "embeddings", &own));
+    const ct_status status = ct_embed_texts(config, corpus->tokens, captions + part.begin,
+                                            (int32_t)own_count, clip, interrupt, own);
+    if (status != CT_OK) {
+        free(own);
+        return status;
+    }
+    return ct_gather_rows(comm, own, own_count, row, embedding, &total);
+}
+
 ct_status ct_evaluate(const ct_config *config, const ct_corpus *corpus, ct_clip *clip,
-                      ct_split split, int threads, ct_interrupt *interrupt, ct_evaluation **out)
+                      ct_split split, int threads, ct_comm *comm, ct_interrupt *interrupt,
+                      ct_evaluation **out)
 {
     ct_evaluation *evaluation = NULL;
     ct_photo_embeddings photos = {0};
@@ -35,30 +83,18 @@ ct_status ct_evaluate(const ct_config *config, const ct_corpus *corpus, ct_clip 
     if (corpus->photo_count[split] == 0)
         return ct_fail(CT_ERR_CONFIG, "the %s split has no photos", ct_split_name(split));
     CT_TRY(ct_alloc(1, sizeof *evaluation, "an evaluation", &evaluation));
-    CT_TRY_GOTO(status,
-                ct_embed_photos(config, corpus->dataset, corpus->photos[split],
-                                corpus->photo_count[split], clip, interrupt, &photos),
-                done);
-    if (photos.count == 0) {
-        status = ct_fail(CT_ERR_IO, "none of the %d photos of the %s split can be read",
-                         corpus->photo_count[split], ct_split_name(split));
-        goto done;
-    }
+    CT_TRY_GOTO(status, embed_photos(config, corpus, clip, split, comm, interrupt, &photos), done);
     CT_TRY_GOTO(status,
                 list_captions(corpus->dataset, &photos, &evaluation->captions, &owner, &texts),
                 done);
     CT_TRY_GOTO(
         status,
-        ct_alloc((size_t)(texts * config->projection.dim), sizeof *text, "embeddings", &text),
-        done);
-    CT_TRY_GOTO(
-        status,
-        ct_embed_texts(config, corpus->tokens, evaluation->captions, texts, clip, interrupt, text),
+        embed_texts(config, corpus, clip, evaluation->captions, texts, comm, interrupt, &text),
         done);
     CT_TRY_GOTO(status,
-                ct_retrieval_compute(photos.embedding, photos.count, text, texts,
-                                     (int32_t)config->projection.dim, owner, threads,
-                                     &evaluation->retrieval),
+                ct_retrieval_compute_shared(photos.embedding, photos.count, text, texts,
+                                            (int32_t)config->projection.dim, owner, threads, comm,
+                                            &evaluation->retrieval),
                 done);
     evaluation->photos = photos.photos;
     photos.photos = NULL;

@@ -13,6 +13,7 @@
 #define MAX_FILE_BYTES  ((size_t)1 << 30)
 #define MAX_LINE_BYTES  1024
 #define MAX_NUMBER_SIZE 32
+#define MAX_RANK_FIELDS 256
 #define MAX_STEP        ((int64_t)1 << 53)
 
 struct ct_metrics {
@@ -37,17 +38,31 @@ static const char *json_number(char text[MAX_NUMBER_SIZE], double value)
     return text;
 }
 
+/* Only where there are several ranks: ",..." or "". */
+static const char *rank_fields(char text[MAX_RANK_FIELDS], const ct_step_record *r)
+{
+    char n[3][MAX_NUMBER_SIZE];
+    text[0] = '\0';
+    if (r->ranks > 1)
+        snprintf(text, MAX_RANK_FIELDS,
+                 ",\"ranks\":%d,\"photos_per_second_per_rank\":%s,\"comm_exposed_share\":%s,"
+                 "\"reduced_bytes\":%s",
+                 r->ranks, json_number(n[0], r->photos_per_second / r->ranks),
+                 json_number(n[1], r->comm_exposed_share), json_number(n[2], r->reduced_bytes));
+    return text;
+}
+
 static int print_step(char line[MAX_LINE_BYTES], const ct_step_record *r)
 {
-    char n[6][MAX_NUMBER_SIZE];
+    char n[6][MAX_NUMBER_SIZE], ranks[MAX_RANK_FIELDS];
     return snprintf(line, MAX_LINE_BYTES,
                     "{\"event\":\"train\",\"step\":%lld,\"epoch\":%lld,\"loss\":%s,"
                     "\"logit_scale\":%s,\"lr_factor\":%s,\"grad_norm\":%s,"
-                    "\"photos_per_second\":%s,\"data_wait_share\":%s}\n",
+                    "\"photos_per_second\":%s,\"data_wait_share\":%s%s}\n",
                     (long long)r->step, (long long)r->epoch, json_number(n[0], r->loss),
                     json_number(n[1], r->logit_scale), json_number(n[2], r->lr_factor),
                     json_number(n[3], r->grad_norm), json_number(n[4], r->photos_per_second),
-                    json_number(n[5], r->data_wait_share));
+                    json_number(n[5], r->data_wait_share), rank_fields(ranks, r));
 }
 
 static int print_recall(char *text, size_t size, const ct_recall *r)

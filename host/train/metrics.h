@@ -3,6 +3,8 @@
  * everything but times.
  *   {"event":"train","step":12,"epoch":0,"loss":..,"logit_scale":..,"lr_factor":..,"grad_norm":..,
  *    "photos_per_second":..,"data_wait_share":..}
+ *    and with several ranks "ranks":..,"photos_per_second_per_rank":..,"comm_exposed_share":..,
+ *    "reduced_bytes":..
  *   {"event":"validation","step":..,"epoch":..,"image_to_text":{"r1":..,"r5":..,"r10":..,
  *    "median_rank":..,"mean_rank":..},"text_to_image":{...},"photos":..,"captions":..} */
 #ifndef CT_TRAIN_METRICS_H
@@ -16,6 +18,10 @@ typedef struct ct_step_record {
     int64_t step, epoch; /* optimiser steps done; epoch from 0 */
     double loss, logit_scale, lr_factor, grad_norm;
     double photos_per_second, data_wait_share; /* since the last record; share in [0, 1] */
+    /* With several ranks (else ranks is 0 or 1, and not written): share of the time in which
+     * computing waited for collectives, and bytes that this rank put into sums. */
+    int ranks;
+    double comm_exposed_share, reduced_bytes;
 } ct_step_record;
 
 typedef struct ct_validation_record {

@@ -25,16 +25,18 @@ ct_status ct_restored_open(const char *path, ct_restored *restored)
 ct_status ct_restored_build(ct_restored *restored, int32_t longest)
 {
     const ct_config *config = restored->config;
-    CT_TRY(ct_device_select(config, 0, &restored->device, &restored->threads));
+    CT_TRY(ct_device_select(config, NULL, &restored->device, &restored->threads));
+    const int64_t pass = ct_config_pass_size(config, 1);
     ct_clip_limits limits = {
-        .batch = (int32_t)ct_config_pass_size(config),
-        .tokens = ct_config_pass_size(config) * longest,
+        .batch = (int32_t)pass,
+        .tokens = pass * longest,
         .max_seqlen = longest,
         .training = false,
     };
     CT_TRY(ct_clip_create(config, ct_tokenizer_vocab_size(restored->tokenizer), restored->device,
                           &limits, &restored->clip));
-    return ct_checkpoint_restore(restored->checkpoint, ct_clip_params(restored->clip));
+    return ct_checkpoint_restore(restored->checkpoint, ct_clip_params(restored->clip),
+                                 restored->device);
 }
 
 void ct_restored_close(ct_restored *restored)

@@ -3,9 +3,11 @@
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "train/chance.h"
+#include "train/gather.h"
 #include "train/similarity.h"
 
 /* Queries that share one packing of a panel: packing costs as much as about six blocks. */
@@ -83,15 +85,41 @@ static void rank_chunk(const direction *d, int32_t first, int32_t last, float *p
 }
 
 /* A query belongs to one thread, so the result does not depend on their number. */
-static void rank_all(const direction *d, float *panels, int threads)
+static void rank_part(const direction *d, ct_part part, float *panels, int threads)
 {
+    const int32_t begin = (int32_t)part.begin, end = (int32_t)part.end;
 #pragma omp parallel num_threads(threads)
     {
         float *panel = panels + (size_t)omp_get_thread_num() * d->dim * CT_PANEL;
 #pragma omp for schedule(dynamic, 1)
-        for (int32_t q = 0; q < d->queries; q += CHUNK)
-            rank_chunk(d, q, q + CHUNK < d->queries ? q + CHUNK : d->queries, panel);
+        for (int32_t q = begin; q < end; q += CHUNK)
+            rank_chunk(d, q, q + CHUNK < end ? q + CHUNK : end, panel);
     }
+}
+
+/* rows (all) = the ranks' parts of it. */
+static ct_status share_rows(ct_comm *comm, ct_part part, size_t row_bytes, void *rows)
+{
+    const int64_t count = part.end - part.begin;
+    int64_t total;
+    char *own, *all;
+    CT_TRY(ct_alloc((size_t)count, row_bytes, "ranks", &own));
+    memcpy(own, (char *)rows + (size_t)part.begin * row_bytes, (size_t)count * row_bytes);
+    CT_TRY(ct_gather_rows(comm, own, count, row_bytes, &all, &total));
+    memcpy(rows, all, (size_t)total * row_bytes);
+    free(all);
+    return CT_OK;
+}
+
+/* Each rank takes a part of the queries. */
+static ct_status rank_all(const direction *d, float *panels, int threads, ct_comm *comm)
+{
+    const ct_part part = ct_part_of(comm, d->queries);
+    rank_part(d, part, panels, threads);
+    if (!comm) return CT_OK;
+    CT_TRY(share_rows(comm, part, sizeof *d->beaten_by, d->beaten_by));
+    CT_TRY(share_rows(comm, part, CT_TOP * sizeof *d->top, d->top));
+    return share_rows(comm, part, CT_TOP * sizeof *d->top_score, d->top_score);
 }
 
 /* right[t] = score of text t with its photo, by the kernel that scores its competitors. */
@@ -205,7 +233,7 @@ static void find_right(const ct_retrieval *it, const float *image, const float *
 }
 
 static ct_status compute(ct_retrieval *it, const float *image, const float *text,
-                         const int32_t *owner, int threads, scratch *s)
+                         const int32_t *owner, int threads, ct_comm *comm, scratch *s)
 {
     find_right(it, image, text, owner, s);
     direction to_text = {image,          text,          s->image_photo,     s->text_photo,
@@ -214,8 +242,8 @@ static ct_status compute(ct_retrieval *it, const float *image, const float *text
     direction to_image = {text,          image,        s->text_photo,     s->image_photo,
                           s->text_right, it->texts,    it->images,        it->dim,
                           it->text_rank, it->text_top, it->text_top_score};
-    rank_all(&to_text, s->panels, threads);
-    rank_all(&to_image, s->panels, threads);
+    CT_TRY(rank_all(&to_text, s->panels, threads, comm));
+    CT_TRY(rank_all(&to_image, s->panels, threads, comm));
     for (int32_t i = 0; i < it->images; i++) {
         if (isnan(s->image_right[i])) it->image_rank[i] = it->texts - s->image_own[i];
         it->image_rank[i] = s->image_own[i] ? it->image_rank[i] + 1 : 0;
@@ -251,6 +279,13 @@ static ct_status result_create(int32_t images, int32_t texts, int32_t dim, ct_re
 ct_status ct_retrieval_compute(const float *image, int32_t images, const float *text, int32_t texts,
                                int32_t dim, const int32_t *owner, int threads, ct_retrieval **out)
 {
+    return ct_retrieval_compute_shared(image, images, text, texts, dim, owner, threads, NULL, out);
+}
+
+ct_status ct_retrieval_compute_shared(const float *image, int32_t images, const float *text,
+                                      int32_t texts, int32_t dim, const int32_t *owner, int threads,
+                                      ct_comm *comm, ct_retrieval **out)
+{
     *out = NULL;
     if (images < 1 || texts < 1 || dim < 1 || threads < 1)
         return ct_fail(CT_ERR_ARGUMENT,
@@ -266,7 +301,7 @@ ct_status ct_retrieval_compute(const float *image, int32_t images, const float *
     ct_status status;
     CT_TRY_GOTO(status, scratch_create(&s, images, texts, dim, threads), done);
     CT_TRY_GOTO(status, result_create(images, texts, dim, &it), done);
-    CT_TRY_GOTO(status, compute(it, image, text, owner, threads, &s), done);
+    CT_TRY_GOTO(status, compute(it, image, text, owner, threads, comm, &s), done);
     *out = it;
     it = NULL;
 done:

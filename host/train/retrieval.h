@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#include "base/status.h"
+#include "comm.h"
 
 typedef struct ct_recall {
     double r1, r5, r10; /* percent */
@@ -41,6 +41,13 @@ typedef struct ct_retrieval {
 CT_NODISCARD ct_status ct_retrieval_compute(const float *image, int32_t images, const float *text,
                                             int32_t texts, int32_t dim, const int32_t *owner,
                                             int threads, ct_retrieval **out);
+
+/* The same, by all ranks of a job, which each give all embeddings and rank a part of the queries:
+ * every rank has the same result, that of one rank. comm may be NULL. */
+CT_NODISCARD ct_status ct_retrieval_compute_shared(const float *image, int32_t images,
+                                                   const float *text, int32_t texts, int32_t dim,
+                                                   const int32_t *owner, int threads, ct_comm *comm,
+                                                   ct_retrieval **out);
 void ct_retrieval_destroy(ct_retrieval *retrieval);
 
 #endif

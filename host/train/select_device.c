@@ -21,9 +21,8 @@ static const struct {
                       [CT_PRECISION_BF16] = {"bf16", CT_CUDA_BF16},
                       [CT_PRECISION_F16] = {"fp16", CT_CUDA_F16}};
 
-static ct_status open_gpu(const ct_config *config, ct_device **out)
+static ct_status open_gpu(const ct_config *config, int gpu, ct_device **out)
 {
-    const int gpu = 0; /* CUDA_VISIBLE_DEVICES chooses among several */
     ct_precision precision = config->precision;
     if (precision == CT_PRECISION_AUTO)
         precision = ct_cuda_supports_bf16(gpu) ? CT_PRECISION_BF16 : CT_PRECISION_F32;
@@ -39,20 +38,30 @@ static ct_status open_gpu(const ct_config *config, ct_device **out)
     return CT_OK;
 }
 
-ct_status ct_device_select(const ct_config *config, int gpus, ct_device **out, int *threads)
+ct_status ct_device_check(const ct_config *config, const ct_device_wish *wish)
 {
-    if (gpus > 0 && config->device == CT_DEVICE_CPU)
-        return ct_fail(CT_ERR_ARGUMENT, "--gpus %d contradicts device: cpu; leave one of them out",
-                       gpus);
-    *threads = config->threads > 0 ? (int)config->threads : ct_cpu_count();
-    if (config->device == CT_DEVICE_CPU) return open_cpu(config, *threads, out);
-    const char *why;
+    const char *why = "";
+    if (wish->gpu && config->device == CT_DEVICE_CPU)
+        return ct_fail(CT_ERR_ARGUMENT, "--gpus contradicts device: cpu; leave one of them out");
     const int count = ct_cuda_count(&why);
-    if (gpus > 0 && count == 0) return ct_fail(CT_ERR_UNSUPPORTED, "--gpus %d: %s", gpus, why);
-    if (gpus > 1)
-        return ct_fail(CT_ERR_UNSUPPORTED,
-                       "--gpus %d: this version drives one GPU a process; use --gpus 1", gpus);
-    if (count > 0) return open_gpu(config, out);
+    if (wish->gpu && count == 0) return ct_fail(CT_ERR_UNSUPPORTED, "--gpus: %s", why);
+    if (count > 0 && wish->ordinal >= count)
+        return ct_fail(CT_ERR_UNSUPPORTED, "GPU %d was asked for, but this process sees %d, from 0",
+                       wish->ordinal, count);
+    return CT_OK;
+}
+
+ct_status ct_device_select(const ct_config *config, const ct_device_wish *wish, ct_device **out,
+                           int *threads)
+{
+    static const ct_device_wish nothing = {.sharing = 1};
+    if (!wish) wish = &nothing;
+    const int share = ct_cpu_count() / wish->sharing;
+    *threads = config->threads > 0 ? (int)config->threads : share > 1 ? share : 1;
+    if (config->device == CT_DEVICE_CPU && !wish->gpu) return open_cpu(config, *threads, out);
+    const char *why = "";
+    CT_TRY(ct_device_check(config, wish));
+    if (ct_cuda_count(&why) > 0) return open_gpu(config, wish->ordinal, out);
     if (config->device == CT_DEVICE_CUDA)
         return ct_fail(CT_ERR_UNSUPPORTED, "device: cuda: %s; use device: cpu or auto", why);
     ct_log(CT_LOG_INFO, "computing on the processor: %s", why);

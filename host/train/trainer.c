@@ -11,22 +11,27 @@
 /* So many steps in a row without finite gradients are no accident any more. */
 #define MAX_SKIPPED_IN_ROW 10
 
+/* All ranks come to the same conclusion, from the same sums; one says so. */
 static ct_status check_finite(ct_trainer *trainer, const ct_optimizer_stats *stats)
 {
+    const bool leads = ct_trainer_leads(trainer);
     if (!stats->skipped) {
         trainer->skipped_in_row = 0;
         return CT_OK;
     }
     /* The search for a loss scale, halved each time, goes through such steps. */
     if (stats->loss_scale >= 1.0f) {
-        ct_log(CT_LOG_INFO,
-               "step %" PRId64 ": gradients overflowed and the step changes nothing; the loss "
-               "scale is halved to %g",
-               trainer->step, (double)stats->loss_scale);
+        if (leads)
+            ct_log(CT_LOG_INFO,
+                   "step %" PRId64 ": gradients overflowed and the step changes nothing; the loss "
+                   "scale is halved to %g",
+                   trainer->step, (double)stats->loss_scale);
         return CT_OK;
     }
-    ct_log(CT_LOG_WARNING, "step %" PRId64 ": gradients are not finite; the step changes nothing",
-           trainer->step);
+    if (leads)
+        ct_log(CT_LOG_WARNING,
+               "step %" PRId64 ": gradients are not finite; the step changes nothing",
+               trainer->step);
     if (++trainer->skipped_in_row < MAX_SKIPPED_IN_ROW) return CT_OK;
     return ct_fail(CT_ERR_NUMERIC,
                    "gradients were not finite for %d steps in a row, up to step %" PRId64
@@ -57,6 +62,18 @@ static ct_status get_outcome(ct_trainer *trainer, outcome *out)
     return ct_param_download(params, scale, &scale->value, &out->logit_scale);
 }
 
+/* What this rank's collectives did since the last record. */
+static void add_comm(ct_trainer *trainer, double seconds, ct_step_record *record)
+{
+    const ct_comm *comm = ct_trainer_comm(trainer);
+    record->ranks = ct_comm_size(comm);
+    if (!comm) return;
+    const ct_comm_stats before = trainer->comm_stats;
+    trainer->comm_stats = comm->stats;
+    record->comm_exposed_share = (comm->stats.exposed_seconds - before.exposed_seconds) / seconds;
+    record->reduced_bytes = (double)(comm->stats.bytes_reduced - before.bytes_reduced);
+}
+
 static ct_status record_step(ct_trainer *trainer, int64_t epoch, double seconds, double waited,
                              const outcome *result)
 {
@@ -73,7 +90,8 @@ static ct_status record_step(ct_trainer *trainer, int64_t epoch, double seconds,
         .photos_per_second = photos / seconds,
         .data_wait_share = waited / seconds,
     };
-    return ct_metrics_step(trainer->metrics, &record);
+    add_comm(trainer, seconds, &record);
+    return ct_trainer_leads(trainer) ? ct_metrics_step(trainer->metrics, &record) : CT_OK;
 }
 
 static void draw(ct_trainer *trainer, int64_t epoch, double loss, bool force)
@@ -91,7 +109,7 @@ static void draw(ct_trainer *trainer, int64_t epoch, double loss, bool force)
         .eta_seconds =
             left * (double)trainer->config->train.batch_size / trainer->photos_per_second,
     };
-    ct_progress_draw(&trainer->progress, &state, force);
+    if (ct_trainer_leads(trainer)) ct_progress_draw(&trainer->progress, &state, force);
 }
 
 static bool validation_due(const ct_trainer *trainer)
@@ -117,6 +135,23 @@ static bool stop_due(const ct_trainer *trainer)
     return stop_at > 0 && trainer->step >= stop_at && trainer->step < trainer->total_steps;
 }
 
+/* Ranks agree on what they must do alike: how long their recorded steps are, and whether to stop.
+ * It is also where a rank that does not come is missed. */
+static ct_status agree(ct_trainer *trainer, ct_clip_input *input)
+{
+    ct_interrupt *interrupt = trainer->options->interrupt;
+    if (!trainer->options->job) return CT_OK;
+    ct_clip_needs(trainer->clip, input, &input->least_rows, &input->least_seqlen);
+    int64_t numbers[] = {input->least_rows, input->least_seqlen,
+                         ct_interrupt_pending(interrupt) ? interrupt->signal : 0};
+    CT_TRY(ct_job_agree(trainer->options->job, numbers, 3));
+    input->least_rows = (int32_t)numbers[0];
+    input->least_seqlen = (int32_t)numbers[1];
+    trainer->stop = numbers[2] != 0;
+    if (trainer->stop && interrupt) interrupt->signal = (int)numbers[2];
+    return CT_OK;
+}
+
 /* Takes the next batch and uploads it, ready for the step after those done. */
 static ct_status stage_batch(ct_trainer *trainer)
 {
@@ -132,6 +167,7 @@ static ct_status stage_batch(ct_trainer *trainer)
         .total_tokens = batch->total_tokens,
         .max_seqlen = batch->max_seqlen,
     };
+    CT_TRY(agree(trainer, &input));
     CT_TRY(ct_clip_stage(trainer->clip, &input, trainer->step));
     CT_TRY(ct_optimizer_stage(trainer->optimizer, trainer->step + 1));
     trainer->epoch = batch->epoch;
@@ -156,6 +192,7 @@ static ct_status step_once(ct_trainer *trainer)
     outcome result;
     double begin = ct_clock_seconds(), waited = ct_loader_get_stats(trainer->loader).wait_seconds;
     if (!trainer->staged) CT_TRY(stage_batch(trainer));
+    if (trainer->stop) return CT_ERR_INTERRUPTED;
     const int64_t epoch = trainer->epoch;
     trainer->staged = false;
     CT_TRY(ct_device_replay(trainer->options->device, ct_clip_staged_key(trainer->clip),
@@ -189,12 +226,15 @@ static ct_status after_step(ct_trainer *trainer)
     return validation_due(trainer) ? ct_trainer_validate(trainer) : CT_OK;
 }
 
-/* A run that was killed between a checkpoint and its validation makes up for it on resuming. */
+/* A run that was killed between a checkpoint and its validation makes up for it on resuming. Only
+ * rank 0 has the records. */
 static ct_status catch_up(ct_trainer *trainer)
 {
     const ct_validation_record *records;
-    int64_t count = ct_metrics_validations(trainer->metrics, &records);
-    bool done = count > 0 && records[count - 1].step == trainer->step;
+    int64_t count = 0, done;
+    if (ct_trainer_leads(trainer)) count = ct_metrics_validations(trainer->metrics, &records);
+    done = count > 0 && records[count - 1].step == trainer->step;
+    CT_TRY(ct_job_agree(trainer->options->job, &done, 1));
     return validation_due(trainer) && !done ? ct_trainer_validate(trainer) : CT_OK;
 }
 
@@ -210,13 +250,20 @@ static ct_status stop_early(ct_trainer *trainer)
                    trainer->step, trainer->total_steps, path);
 }
 
+/* Before a step. A rank by itself must not stop where others go on. */
+static bool stop_asked(const ct_trainer *trainer)
+{
+    return trainer->options->job ? trainer->stop
+                                 : ct_interrupt_pending(trainer->options->interrupt);
+}
+
 static ct_status train_loop(ct_trainer *trainer)
 {
     ct_status first = catch_up(trainer);
     if (first == CT_ERR_INTERRUPTED) return stop_early(trainer);
     CT_TRY(first);
     while (trainer->step < trainer->total_steps) {
-        if (ct_interrupt_pending(trainer->options->interrupt)) return stop_early(trainer);
+        if (stop_asked(trainer)) return stop_early(trainer);
         ct_status status = step_named(trainer);
         if (status == CT_OK) status = after_step(trainer);
         if (status == CT_ERR_INTERRUPTED) return stop_early(trainer);

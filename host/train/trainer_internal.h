@@ -23,6 +23,7 @@ typedef struct ct_trainer {
     ct_progress progress;
     int64_t first_step; /* optimiser steps done when this process took over */
     int64_t step;       /* optimiser steps done */
+    bool stop;          /* some rank was asked to stop: all do, before the next step */
     bool staged;        /* the batch of the next step is on the device already */
     int64_t epoch;      /* of the batch staged last */
     int64_t total_steps, steps_per_epoch;
@@ -31,7 +32,19 @@ typedef struct ct_trainer {
     double recall10;         /* of the last validation, percent; -1: none yet */
     double start_seconds;    /* clock at the first step */
     double photos_per_second, data_wait_share; /* smoothed, for the progress line */
+    ct_comm_stats comm_stats;                  /* at the last record */
 } ct_trainer;
+
+static inline ct_comm *ct_trainer_comm(const ct_trainer *trainer)
+{
+    return trainer->options->device->comm;
+}
+
+/* Rank 0 writes the run's files and speaks for all. */
+static inline bool ct_trainer_leads(const ct_trainer *trainer)
+{
+    return ct_comm_rank(ct_trainer_comm(trainer)) == 0;
+}
 
 /* Builds everything and restores the checkpoint, up to the first step. */
 CT_NODISCARD ct_status ct_trainer_open(const ct_train_options *options, ct_trainer *trainer);

@@ -17,9 +17,13 @@
 ct_status ct_trainer_save(ct_trainer *trainer)
 {
     char path[CT_PATH_BYTES];
+    if (!ct_trainer_leads(trainer)) {
+        trainer->checkpoint_step = trainer->step;
+        return ct_checkpoint_assist(ct_clip_params(trainer->clip), trainer->options->device);
+    }
     CT_TRY(ct_run_checkpoint_path(trainer->config->output, trainer->step, path));
-    CT_TRY(ct_checkpoint_save(path, ct_clip_params(trainer->clip), trainer->config,
-                              trainer->tokenizer, trainer->step));
+    CT_TRY(ct_checkpoint_save(path, ct_clip_params(trainer->clip), trainer->options->device,
+                              trainer->config, trainer->tokenizer, trainer->step));
     trainer->checkpoint_step = trainer->step;
     return ct_run_prune_checkpoints(trainer->config->output,
                                     trainer->config->train.keep_checkpoints);
@@ -73,7 +77,10 @@ static void list_facts(const ct_trainer *trainer, fact_list *facts)
              ct_tokenizer_vocab_size(trainer->tokenizer));
     add_fact(facts, "parameters", "%.1f million",
              (double)ct_params_elements(ct_clip_params(trainer->clip)) * 1e-6);
-    add_fact(facts, "batch", "%d photos", (int)config->train.batch_size);
+    const int ranks = ct_comm_size(ct_trainer_comm(trainer));
+    if (ranks > 1)
+        add_fact(facts, "batch", "%d photos on %d ranks", (int)config->train.batch_size, ranks);
+    else add_fact(facts, "batch", "%d photos", (int)config->train.batch_size);
     add_fact(facts, "steps", "%" PRId64 " of %" PRId64 " (%.1f epochs)", trainer->step,
              trainer->total_steps, (double)trainer->step / (double)trainer->steps_per_epoch);
     const ct_device *device = trainer->options->device;
@@ -132,10 +139,14 @@ ct_status ct_trainer_validate(ct_trainer *trainer)
 {
     ct_evaluation *evaluation;
     ct_progress_finish(&trainer->progress);
+    /* One rank cannot leave a validation that the others are in. */
+    ct_comm *comm = ct_trainer_comm(trainer);
+    ct_interrupt *interrupt = comm ? NULL : trainer->options->interrupt;
     CT_TRY(ct_evaluate(trainer->config, trainer->corpus, trainer->clip, CT_SPLIT_VALIDATION,
-                       trainer->options->threads, trainer->options->interrupt, &evaluation));
-    ct_status status = record_validation(trainer, evaluation->retrieval);
-    if (status == CT_OK) status = write_report(trainer, evaluation);
+                       trainer->options->threads, comm, interrupt, &evaluation));
+    const bool leads = ct_trainer_leads(trainer);
+    ct_status status = leads ? record_validation(trainer, evaluation->retrieval) : CT_OK;
+    if (status == CT_OK && leads) status = write_report(trainer, evaluation);
     ct_evaluation_destroy(evaluation);
     return status;
 }

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,12 +59,10 @@ static ct_status warn_of_changes(const ct_config *config, const ct_checkpoint *c
     return status;
 }
 
-/* *checkpoint = what to resume from; NULL: start anew. Prepares the output folder. */
-static ct_status find_start(const ct_train_options *options, ct_checkpoint **checkpoint)
+/* path = the checkpoint to resume from; "": start anew. Prepares the output folder. */
+static ct_status find_start(const ct_train_options *options, char path[CT_PATH_BYTES])
 {
     const char *folder = options->config->output;
-    char path[CT_PATH_BYTES] = "";
-    *checkpoint = NULL;
     CT_TRY(ct_folder_create(folder));
     switch (options->start) {
     case CT_START_NEW:
@@ -78,11 +77,39 @@ static ct_status find_start(const ct_train_options *options, ct_checkpoint **che
     case CT_START_RESUME:
         break;
     }
-    if (options->resume_path) return ct_checkpoint_open(options->resume_path, checkpoint);
+    if (options->resume_path) {
+        if (snprintf(path, CT_PATH_BYTES, "%s", options->resume_path) < CT_PATH_BYTES) return CT_OK;
+        return ct_fail(CT_ERR_ARGUMENT, "--resume: the file's name is longer than %d bytes",
+                       CT_PATH_BYTES - 1);
+    }
     CT_TRY(ct_run_newest_checkpoint(folder, path));
-    if (path[0]) return ct_checkpoint_open(path, checkpoint);
-    ct_log(CT_LOG_INFO, "%s holds no checkpoint yet: starting from the beginning", folder);
+    if (!path[0])
+        ct_log(CT_LOG_INFO, "%s holds no checkpoint yet: starting from the beginning", folder);
     return CT_OK;
+}
+
+/* Rank 0 looks at the folder; all ranks start from the same file, which they must be able to read.
+ * *checkpoint = NULL: from the beginning. */
+static ct_status open_start(ct_trainer *trainer, ct_checkpoint **checkpoint)
+{
+    const ct_train_options *options = trainer->options;
+    char path[CT_PATH_BYTES] = "";
+    *checkpoint = NULL;
+    if (ct_trainer_leads(trainer)) CT_TRY(find_start(options, path));
+    CT_TRY(ct_job_broadcast(options->job, path, sizeof path));
+    return path[0] ? ct_checkpoint_open(path, checkpoint) : CT_OK;
+}
+
+/* Names, captions and splits must be the same everywhere, for ranks know photos by number. */
+static ct_status check_same_data(const ct_trainer *trainer)
+{
+    const int64_t hash = (int64_t)(ct_corpus_hash(trainer->corpus) >> 1);
+    int64_t numbers[2] = {hash, -hash};
+    CT_TRY(ct_job_agree(trainer->options->job, numbers, 2));
+    if (numbers[0] == hash && numbers[1] == -hash) return CT_OK;
+    return ct_fail(CT_ERR_CONFIG,
+                   "data.captions: %s holds other photos or captions here than on other ranks",
+                   trainer->config->data.captions);
 }
 
 static ct_status load_tokenizer(ct_trainer *trainer, const ct_checkpoint *checkpoint)
@@ -96,9 +123,16 @@ static ct_status build_model(ct_trainer *trainer, const ct_checkpoint *checkpoin
 {
     const ct_config *config = trainer->config;
     const ct_token_store *tokens = trainer->corpus->tokens;
+    const int64_t ranks = ct_comm_size(ct_trainer_comm(trainer));
+    const int64_t batch = config->train.batch_size / ranks;
+    if (batch * ranks != config->train.batch_size)
+        return ct_fail(CT_ERR_CONFIG,
+                       "train.batch_size: expected a multiple of the number of ranks, %lld, found "
+                       "%lld",
+                       (long long)ranks, (long long)config->train.batch_size);
     ct_clip_limits limits = {
-        .batch = (int32_t)config->train.batch_size,
-        .tokens = config->train.batch_size * tokens->longest,
+        .batch = (int32_t)batch,
+        .tokens = batch * tokens->longest,
         .max_seqlen = tokens->longest,
         .training = true,
     };
@@ -106,9 +140,9 @@ static ct_status build_model(ct_trainer *trainer, const ct_checkpoint *checkpoin
                           trainer->options->device, &limits, &trainer->clip));
     ct_params *params = ct_clip_params(trainer->clip);
     if (checkpoint) {
-        CT_TRY(warn_of_changes(config, checkpoint));
+        if (ct_trainer_leads(trainer)) CT_TRY(warn_of_changes(config, checkpoint));
         trainer->step = trainer->checkpoint_step = ct_checkpoint_step(checkpoint);
-        return ct_checkpoint_restore(checkpoint, params);
+        return ct_checkpoint_restore(checkpoint, params, trainer->options->device);
     }
     if (*config->image.weights) CT_TRY(ct_weights_load(config->image.weights, "image.", params));
     if (*config->text.weights) CT_TRY(ct_weights_load(config->text.weights, "text.", params));
@@ -119,9 +153,11 @@ static ct_status start_loader(ct_trainer *trainer)
 {
     const ct_config *config = trainer->config;
     const ct_corpus *corpus = trainer->corpus;
+    const ct_comm *comm = ct_trainer_comm(trainer);
     CT_TRY(ct_loader_create_training(
         config, corpus->dataset, corpus->tokens, corpus->photos[CT_SPLIT_TRAIN],
-        corpus->photo_count[CT_SPLIT_TRAIN], trainer->step, &trainer->loader));
+        corpus->photo_count[CT_SPLIT_TRAIN], trainer->step,
+        (ct_loader_share){ct_comm_rank(comm), ct_comm_size(comm)}, &trainer->loader));
     trainer->steps_per_epoch = ct_loader_get_stats(trainer->loader).steps_per_epoch;
     trainer->total_steps = config->train.max_steps > 0
                                ? config->train.max_steps
@@ -153,6 +189,10 @@ static void describe(const ct_trainer *trainer)
 {
     const ct_corpus *corpus = trainer->corpus;
     ct_clip_memory memory = ct_clip_memory_use(trainer->clip);
+    const ct_comm *comm = ct_trainer_comm(trainer);
+    char ranks[64] = "";
+    if (comm)
+        snprintf(ranks, sizeof ranks, " on each of %d ranks (%s)", comm->size, comm->table->name);
     ct_log(CT_LOG_INFO, "data: %d photos to train on, %d for validation, %d for test; %d captions",
            corpus->photo_count[CT_SPLIT_TRAIN], corpus->photo_count[CT_SPLIT_VALIDATION],
            corpus->photo_count[CT_SPLIT_TEST], corpus->dataset->caption_count);
@@ -165,24 +205,17 @@ static void describe(const ct_trainer *trainer)
     if (trainer->step == trainer->total_steps)
         ct_log(CT_LOG_INFO, "all %" PRId64 " steps are done already", trainer->total_steps);
     else
-        ct_log(CT_LOG_INFO, "%s on the %s device with %d threads: steps %" PRId64 " to %" PRId64,
+        ct_log(CT_LOG_INFO, "%s on the %s device with %d threads%s: steps %" PRId64 " to %" PRId64,
                trainer->step ? "going on" : "training", trainer->options->device->backend->name,
-               trainer->options->threads, trainer->step + 1, trainer->total_steps);
+               trainer->options->threads, ranks, trainer->step + 1, trainer->total_steps);
 }
 
-static ct_status open_all(ct_trainer *trainer, ct_checkpoint *checkpoint)
+/* The files that rank 0 writes. */
+static ct_status open_output(ct_trainer *trainer, bool resumed)
 {
-    const ct_config *config = trainer->config;
     char path[CT_PATH_BYTES];
-    CT_TRY(load_tokenizer(trainer, checkpoint));
-    CT_TRY(ct_corpus_open(config, trainer->tokenizer, trainer->options->threads, &trainer->corpus));
-    CT_TRY(build_model(trainer, checkpoint));
-    CT_TRY(start_loader(trainer));
-    CT_TRY(ct_optimizer_create(config, ct_clip_params(trainer->clip), trainer->options->device,
-                               trainer->total_steps, &trainer->optimizer));
-    CT_TRY(ct_optimizer_restore(trainer->optimizer, trainer->step));
-    CT_TRY(ct_run_path(config->output, "metrics.jsonl", path));
-    CT_TRY(ct_metrics_open(path, checkpoint ? trainer->step : -1, &trainer->metrics));
+    CT_TRY(ct_run_path(trainer->config->output, "metrics.jsonl", path));
+    CT_TRY(ct_metrics_open(path, resumed ? trainer->step : -1, &trainer->metrics));
     int64_t steps = trainer->total_steps < MAX_RESERVED ? trainer->total_steps : MAX_RESERVED;
     CT_TRY(ct_metrics_reserve(trainer->metrics, steps, steps / trainer->steps_per_epoch + 1));
     const ct_validation_record *records;
@@ -190,8 +223,24 @@ static ct_status open_all(ct_trainer *trainer, ct_checkpoint *checkpoint)
     if (count > 0)
         trainer->recall10 =
             0.5 * (records[count - 1].image_to_text.r10 + records[count - 1].text_to_image.r10);
-    CT_TRY(write_config(config));
-    describe(trainer);
+    return write_config(trainer->config);
+}
+
+static ct_status open_all(ct_trainer *trainer, ct_checkpoint *checkpoint)
+{
+    const ct_config *config = trainer->config;
+    CT_TRY(load_tokenizer(trainer, checkpoint));
+    CT_TRY(ct_corpus_open(config, trainer->tokenizer, trainer->options->threads, &trainer->corpus));
+    CT_TRY(check_same_data(trainer));
+    CT_TRY(build_model(trainer, checkpoint));
+    CT_TRY(start_loader(trainer));
+    CT_TRY(ct_optimizer_create(config, ct_clip_params(trainer->clip), trainer->options->device,
+                               trainer->total_steps, &trainer->optimizer));
+    CT_TRY(ct_optimizer_restore(trainer->optimizer, trainer->step));
+    if (ct_trainer_leads(trainer)) {
+        CT_TRY(open_output(trainer, checkpoint != NULL));
+        describe(trainer);
+    }
     trainer->first_step = trainer->step;
     trainer->start_seconds = ct_clock_seconds();
     return CT_OK;
@@ -207,7 +256,7 @@ ct_status ct_trainer_open(const ct_train_options *options, ct_trainer *trainer)
                             .photos_per_second = -1,
                             .data_wait_share = -1};
     ct_progress_init(&trainer->progress, stderr);
-    CT_TRY(find_start(options, &checkpoint));
+    CT_TRY(open_start(trainer, &checkpoint));
     ct_status status = open_all(trainer, checkpoint);
     ct_checkpoint_close(checkpoint);
     return status;

@@ -6,19 +6,26 @@
  *
  * Children have their own process group, so that a terminal's Ctrl-C reaches them once, passed on;
  * the kernel kills them when this process dies (PR_SET_PDEATHSIG). When one fails the others have
- * `grace_seconds` to end by themselves, then SIGTERM, then SIGKILL. A child that was killed by a
- * signal is reported: "rank 2 was killed by signal 9 (Killed)". */
+ * `grace_seconds` to end by themselves, then SIGTERM, and as long again until SIGKILL. Status 130
+ * or 143, stopped by a signal, is no failure: the others may still write a checkpoint. A child that
+ * was killed by a signal is reported: "rank 2 was killed by signal 9 (Killed)". SIGINT, SIGTERM,
+ * SIGHUP and SIGQUIT are passed on, unless this process was started with them ignored. */
 #ifndef CT_WORLD_LAUNCH_H
 #define CT_WORLD_LAUNCH_H
 
 #include "base/status.h"
 
-/* Exit status of the first rank that failed (128 + n when signal n killed it), or 0. -1 and a
- * message when the ranks could not be started. argv[0] is replaced by /proc/self/exe. */
+/* Exit status of the first rank that failed (128 + n when signal n killed it; that comes before
+ * those who failed because of it), or 0. -1 and a message when the ranks could not be started; none
+ * is left then. argv[0] is replaced by this program's path. Call it before any thread is started:
+ * the kernel's promise is to the thread that forks. */
 int ct_launch_children(int ranks, double grace_seconds, char **argv);
 
-/* Becomes `mpirun -n ranks` of this program with `arguments` (argv without the option that asks for
- * ranks). Only returns when that fails: CT_ERR_UNSUPPORTED when there is no mpirun. */
+/* Becomes `mpirun -n ranks` of this program with argv[1...], without the option that asks for
+ * ranks; argv[0] is replaced as above. Open MPI 4 and 5 are told to oversubscribe, not to bind, to
+ * let others run while waiting, to accept root, and to give 30 s after SIGTERM, unless the
+ * environment already says otherwise. Only returns when that fails: CT_ERR_UNSUPPORTED when there
+ * is no mpirun. */
 CT_NODISCARD ct_status ct_launch_mpi(int ranks, char **argv);
 
 #endif

@@ -80,7 +80,7 @@ static long train(int steps)
     assert_ok(ct_config_override(config, text));
     snprintf(text, sizeof text, "train.max_steps=%d", steps);
     assert_ok(ct_config_override(config, text));
-    assert_ok(ct_device_select(config, 0, &device, &threads));
+    assert_ok(ct_device_select(config, NULL, &device, &threads));
     ct_train_options options = {
         .config = config, .title = "test", .threads = threads, .device = device};
     long before = allocations;

@@ -78,7 +78,7 @@ static void no_photos_make_no_batches(void **state)
     (void)state;
     world_init(&w);
     w.config.data.prefetch = 2;
-    assert_ok(ct_loader_create_evaluation(&w.config, &w.dataset, w.all, 0, &loader));
+    assert_ok(ct_loader_create_evaluation(&w.config, &w.dataset, w.all, 0, BATCH, &loader));
     assert_ok(ct_loader_next(loader, &batch));
     assert_null(batch);
     ct_loader_destroy(loader);

@@ -49,14 +49,19 @@ void world_break(world *w, int32_t index, const char *name)
     w->photos[index].name = name;
 }
 
-ct_loader *start_training(world *w, int64_t workers, int64_t prefetch, int64_t first_step)
+ct_loader *start_share(world *w, int64_t workers, int64_t first_step, ct_loader_share share)
 {
     ct_loader *loader;
     w->config.data.workers = workers;
-    w->config.data.prefetch = prefetch;
     assert_ok(ct_loader_create_training(&w->config, &w->dataset, &w->store, w->all, PHOTOS,
-                                        first_step, &loader));
+                                        first_step, share, &loader));
     return loader;
+}
+
+ct_loader *start_training(world *w, int64_t workers, int64_t prefetch, int64_t first_step)
+{
+    w->config.data.prefetch = prefetch;
+    return start_share(w, workers, first_step, (ct_loader_share){0, 1});
 }
 
 ct_loader *start_evaluation(world *w, int64_t workers, int64_t prefetch)
@@ -64,7 +69,7 @@ ct_loader *start_evaluation(world *w, int64_t workers, int64_t prefetch)
     ct_loader *loader;
     w->config.data.workers = workers;
     w->config.data.prefetch = prefetch;
-    assert_ok(ct_loader_create_evaluation(&w->config, &w->dataset, w->all, PHOTOS, &loader));
+    assert_ok(ct_loader_create_evaluation(&w->config, &w->dataset, w->all, PHOTOS, BATCH, &loader));
     return loader;
 }
 

@@ -33,6 +33,7 @@ void world_break(world *w, int32_t index, const char *name);
 
 /* A training or evaluation loader over all photos with that many workers and batches. */
 ct_loader *start_training(world *w, int64_t workers, int64_t prefetch, int64_t first_step);
+ct_loader *start_share(world *w, int64_t workers, int64_t first_step, ct_loader_share share);
 ct_loader *start_evaluation(world *w, int64_t workers, int64_t prefetch);
 
 /* The next batch, which must come. */

@@ -1,6 +1,8 @@
 /* What training batches hold. */
 #include "support.h"
 
+#include <stdlib.h>
+
 #include "image/image.h"
 
 enum { STEPS = 13 }; /* into the third epoch of five steps */
@@ -112,6 +114,47 @@ static void batches_hold_photos_and_packed_captions(void **state)
     ct_decoder_destroy(decoder);
 }
 
+/* A part's photos, captions, pixels and tokens are those of the whole batch's slots. */
+static void check_part(const ct_batch *whole, const ct_batch *part, int32_t first, size_t pixels)
+{
+    for (int32_t i = 0; i < part->count; i++) {
+        const int32_t *ends = part->cu_seqlens + i, *whole_ends = whole->cu_seqlens + first + i;
+        assert_int_equal(part->photos[i], whole->photos[first + i]);
+        assert_int_equal(part->captions[i], whole->captions[first + i]);
+        assert_memory_equal(part->images + (size_t)i * pixels,
+                            whole->images + (size_t)(first + i) * pixels, pixels);
+        assert_int_equal(ends[1] - ends[0], whole_ends[1] - whole_ends[0]);
+        assert_memory_equal(part->tokens + ends[0], whole->tokens + whole_ends[0],
+                            (size_t)(ends[1] - ends[0]) * sizeof *part->tokens);
+    }
+}
+
+/* Also where a photo cannot be read: its substitute does not depend on the ranks either. */
+static void ranks_share_the_batches(void **state)
+{
+    static const int ranks[] = {1, 2, BATCH};
+    world w;
+    (void)state;
+    world_init(&w);
+    w.config.data.max_bad_share = 1;
+    world_break(&w, 3, "missing.jpg");
+    const capture kept = capture_begin();
+    const size_t pixels = (size_t)(w.config.image.size * w.config.image.size) * 3;
+    for (size_t k = 0; k < sizeof ranks / sizeof *ranks; k++)
+        for (int r = 0; r < ranks[k]; r++) {
+            ct_loader *one = start_training(&w, 2, 3, 1);
+            ct_loader *part = start_share(&w, 1 + r, 1, (ct_loader_share){r, ranks[k]});
+            for (int step = 1; step < STEPS; step++) {
+                const ct_batch *batch = next_batch(part);
+                assert_int_equal(batch->count, BATCH / ranks[k]);
+                check_part(next_batch(one), batch, r * BATCH / ranks[k], pixels);
+            }
+            ct_loader_destroy(part);
+            ct_loader_destroy(one);
+        }
+    free(capture_end(&kept));
+}
+
 static void too_few_photos_are_refused(void **state)
 {
     world w;
@@ -119,9 +162,9 @@ static void too_few_photos_are_refused(void **state)
     (void)state;
     world_init(&w);
     w.config.data.prefetch = 2;
-    assert_int_not_equal(
-        ct_loader_create_training(&w.config, &w.dataset, &w.store, w.all, BATCH - 1, 0, &loader),
-        CT_OK);
+    assert_int_not_equal(ct_loader_create_training(&w.config, &w.dataset, &w.store, w.all,
+                                                   BATCH - 1, 0, (ct_loader_share){0, 1}, &loader),
+                         CT_OK);
     assert_null(loader);
 }
 
@@ -132,6 +175,7 @@ int run_training_tests(void)
         cmocka_unit_test(resuming_gives_the_same_batches),
         cmocka_unit_test(seeds_differ),
         cmocka_unit_test(batches_hold_photos_and_packed_captions),
+        cmocka_unit_test(ranks_share_the_batches),
         cmocka_unit_test(too_few_photos_are_refused),
     };
     return cmocka_run_group_tests_name("training", tests, NULL, NULL);

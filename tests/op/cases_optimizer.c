@@ -1,7 +1,9 @@
-/* Cases of grad_norm and adamw: whole training steps over two parameter tensors, the second of
- * which has its own learning rate, no weight decay and perhaps an upper bound.
+/* Cases of grad_norm, grad_stats and adamw: whole training steps over two parameter tensors, the
+ * second of which has its own learning rate, no weight decay and perhaps an upper bound. Several
+ * ranks may hold a contiguous part of each tensor: every rank's part has a norm, and is updated, of
+ * its own.
  * p = elements of the first, of the second, steps, max_norm in thousandths, flags, steps after
- * which the loss scale grows. */
+ * which the loss scale grows, ranks (0 is 1; several without WEIGHT). */
 #include <math.h>
 
 #include "base/half.h"
@@ -16,7 +18,7 @@ enum {
     STOCHASTIC = 32 /* ... in bf16 with stochastic rounding */
 };
 
-enum { VALUE, EXP_AVG, EXP_AVG_SQ, GRADS, STATS, SCHEDULE, STEPS, LOSS_SCALE, WEIGHTS };
+enum { VALUE, EXP_AVG, EXP_AVG_SQ, GRADS, NORMS, STATS, SCHEDULE, STEPS, LOSS_SCALE, WEIGHTS };
 
 enum { SEGMENTS = 2, EARLIER_STEPS = 20, FACTORS = 3 };
 
@@ -28,6 +30,18 @@ static const double lr_scale[SEGMENTS] = {1e-2, 5e-2}, weight_decay[SEGMENTS] = 
 static double schedule(int64_t step)
 {
     return 1 / (1 + 0.1 * (double)step);
+}
+
+static int64_t ranks_of(const ct_case_run *run)
+{
+    return run->p[6] > 1 ? run->p[6] : 1;
+}
+
+/* The first element, among those of both tensors, of a rank's part of tensor `segment`; the part
+ * ends where the next rank's begins. */
+static int64_t part_begin(const ct_case_run *run, int segment, int64_t rank)
+{
+    return (segment ? run->p[0] : 0) + run->p[segment] * rank / ranks_of(run);
 }
 
 /* Number of the optimiser step that is the case's step `index`, from 0. */
@@ -45,6 +59,9 @@ static void setup(ct_case_run *run)
     ct_case_slot(run, EXP_AVG_SQ, "exp_avg_sq", CT_SLOT_STATE, CT_F32, list, false);
     ct_case_slot(run, GRADS, "grads", CT_SLOT_CONST, CT_F32, (const int64_t[]){steps, count, 0},
                  false);
+    ct_case_slot(run, NORMS, "norms", CT_SLOT_SAVED, CT_F32, (const int64_t[]){ranks_of(run), 0},
+                 false)
+        ->terms = 1;
     ct_case_slot(run, STATS, "stats", CT_SLOT_SAVED, CT_F32, (const int64_t[]){3, 0}, false)
         ->terms = 1;
     ct_case_slot(run, SCHEDULE, "schedule", CT_SLOT_CONST, CT_F32,
@@ -83,12 +100,24 @@ static void fill(ct_case_run *run)
     }
 }
 
-/* What grad_norm does: the gradients as they are, times stats[1], are clipped and true. */
-static void ref_norm(ct_case_run *run, double norm_of_given)
+static void ref_norms(ct_case_run *run, const double *grad)
 {
-    double max_norm = (double)run->p[3] / 1000, *stats = run->slot[STATS].v;
+    for (int64_t r = 0; r < ranks_of(run); r++) {
+        double squares = 0;
+        for (int segment = 0; segment < SEGMENTS; segment++)
+            for (int64_t i = part_begin(run, segment, r); i < part_begin(run, segment, r + 1); i++)
+                squares += grad[i] * grad[i];
+        run->slot[NORMS].v[r] = sqrt(squares);
+    }
+}
+
+/* What grad_stats does: the gradients as they are, times stats[1], are clipped and true. */
+static void ref_stats(ct_case_run *run)
+{
+    double max_norm = (double)run->p[3] / 1000, *stats = run->slot[STATS].v, squares = 0;
     double *scale = run->p[4] & SCALED ? run->slot[LOSS_SCALE].v : NULL;
-    stats[0] = norm_of_given / (scale ? scale[0] : 1);
+    for (int64_t r = 0; r < ranks_of(run); r++) squares += pow(run->slot[NORMS].v[r], 2);
+    stats[0] = sqrt(squares) / (scale ? scale[0] : 1);
     stats[1] = max_norm > 0 ? fmin(1, max_norm / (stats[0] + 1e-6)) : 1;
     stats[2] = !isfinite(stats[0]);
     if (!scale) return;
@@ -128,9 +157,8 @@ static void ref_step(ct_case_run *run, int64_t index)
     int64_t count = run->p[0] + run->p[1], step = step_number(run, index);
     const double *grad = run->slot[GRADS].v + index * count;
     const double *factor = run->slot[SCHEDULE].v + FACTORS * index, *stats = run->slot[STATS].v;
-    double squares = 0;
-    for (int64_t i = 0; i < count; i++) squares += grad[i] * grad[i];
-    ref_norm(run, sqrt(squares));
+    ref_norms(run, grad);
+    ref_stats(run);
     if (stats[2] != 0) return;
     for (int64_t i = 0; i < count; i++) {
         int segment = i >= run->p[0];
@@ -157,44 +185,59 @@ static ct_tensor part(const ct_slot *slot, int64_t first, int64_t count)
     return ct_tensor1(slot->t.data ? ct_f32(&slot->t) + first : NULL, CT_F32, count);
 }
 
+/* One rank's parts of both tensors. */
+static void set_segments(const ct_case_run *run, int64_t index, int64_t rank,
+                         ct_optimizer_segment *segments)
+{
+    const ct_slot *s = run->slot;
+    for (int k = 0; k < SEGMENTS; k++) {
+        const int64_t begin = part_begin(run, k, rank);
+        const int64_t count = part_begin(run, k, rank + 1) - begin;
+        segments[k] = (ct_optimizer_segment){
+            .value = part(&s[VALUE], begin, count),
+            .grad = part(&s[GRADS], index * (run->p[0] + run->p[1]) + begin, count),
+            .exp_avg = part(&s[EXP_AVG], begin, count),
+            .exp_avg_sq = part(&s[EXP_AVG_SQ], begin, count),
+            .weight = k ? (ct_tensor){0} : s[WEIGHTS].t,
+            .key = rounding_key(run, 0),
+            .lr_scale = (float)lr_scale[k],
+            .weight_decay = (float)weight_decay[k],
+            .max_value = k && run->p[4] & BOUNDED ? (float)bound : INFINITY};
+    }
+}
+
 static ct_status step(ct_case_run *run, int64_t index)
 {
     const ct_slot *s = run->slot;
-    int64_t count = run->p[0] + run->p[1];
     ct_optimizer_segment segments[SEGMENTS];
-    for (int k = 0; k < SEGMENTS; k++) {
-        int64_t first = k ? run->p[0] : 0;
-        segments[k] =
-            (ct_optimizer_segment){.value = part(&s[VALUE], first, run->p[k]),
-                                   .grad = part(&s[GRADS], index * count + first, run->p[k]),
-                                   .exp_avg = part(&s[EXP_AVG], first, run->p[k]),
-                                   .exp_avg_sq = part(&s[EXP_AVG_SQ], first, run->p[k]),
-                                   .weight = k ? (ct_tensor){0} : s[WEIGHTS].t,
-                                   .key = rounding_key(run, 0),
-                                   .lr_scale = (float)lr_scale[k],
-                                   .weight_decay = (float)weight_decay[k],
-                                   .max_value = k && run->p[4] & BOUNDED ? (float)bound : INFINITY};
+    for (int64_t r = 0; r < ranks_of(run); r++) {
+        set_segments(run, index, r, segments);
+        CT_TRY(ct_op_grad_norm(&run->exec, &(ct_grad_norm_args){.norm = part(&s[NORMS], r, 1),
+                                                                .segments = segments,
+                                                                .segment_count = SEGMENTS}));
     }
-    ct_grad_norm_args norm = {.stats = s[STATS].t,
-                              .loss_scale = s[LOSS_SCALE].t,
-                              .segments = segments,
-                              .segment_count = SEGMENTS,
-                              .max_norm = (float)run->p[3] / 1000,
-                              .growth_interval = (int)run->p[5]};
-    CT_TRY(ct_op_grad_norm(&run->exec, &norm));
+    CT_TRY(ct_op_grad_stats(&run->exec, &(ct_grad_stats_args){.stats = s[STATS].t,
+                                                              .loss_scale = s[LOSS_SCALE].t,
+                                                              .norms = s[NORMS].t,
+                                                              .max_norm = (float)run->p[3] / 1000,
+                                                              .growth_interval = (int)run->p[5]}));
     ct_tensor number = s[STEPS].t;
     number.dim[0] = 1;
     if (number.data) number.data = ct_i32(&number) + index;
-    ct_adamw_args update = {.segments = segments,
-                            .segment_count = SEGMENTS,
-                            .stats = s[STATS].t,
-                            .schedule = part(&s[SCHEDULE], FACTORS * index, FACTORS),
-                            .step = number,
-                            .beta1 = beta1,
-                            .beta2 = beta2,
-                            .eps = eps,
-                            .stochastic_rounding = stochastic(run)};
-    return ct_op_adamw(&run->exec, &update);
+    for (int64_t r = 0; r < ranks_of(run); r++) {
+        set_segments(run, index, r, segments);
+        CT_TRY(ct_op_adamw(
+            &run->exec, &(ct_adamw_args){.segments = segments,
+                                         .segment_count = SEGMENTS,
+                                         .stats = s[STATS].t,
+                                         .schedule = part(&s[SCHEDULE], FACTORS * index, FACTORS),
+                                         .step = number,
+                                         .beta1 = beta1,
+                                         .beta2 = beta2,
+                                         .eps = eps,
+                                         .stochastic_rounding = stochastic(run)}));
+    }
+    return CT_OK;
 }
 
 static ct_status fwd(ct_case_run *run)
@@ -223,6 +266,11 @@ static const ct_case cases[] = {
     {&adamw, "adamw_weight_stochastic", {4099, 5, 2, 0, WEIGHT | STOCHASTIC}},
     {&adamw, "adamw_loss_scale", {45, 20, 5, 1000, SCALED | WEIGHT, 2}},
     {&adamw, "adamw_loss_scale_non_finite", {45, 20, 4, 0, SCALED | NON_FINITE, 2}},
+    {&adamw, "adamw_ranks", {101, 33, 3, 1000, 0, 0, 3}},
+    {&adamw, "adamw_ranks_empty", {3, 1, 2, 0, 0, 0, 6}},
+    {&adamw, "adamw_ranks_blocks", {100001, 3, 2, 1000, SCALED, 1, 4}},
+    {&adamw, "adamw_ranks_many", {500, 7, 2, 500, BOUNDED, 0, 70}},
+    {&adamw, "adamw_ranks_non_finite", {45, 20, 4, 0, SCALED | NON_FINITE, 2, 2}},
 };
 
 CT_DEFINE_CASE_TABLE(optimizer, cases);

@@ -216,11 +216,13 @@ static void norm_of(ct_device *device, float *grad, int64_t count, float max_nor
 {
     ct_tensor t = ct_tensor1(grad, CT_F32, count);
     ct_optimizer_segment segment = {.value = t, .grad = t, .exp_avg = t, .exp_avg_sq = t};
-    ct_grad_norm_args args = {.stats = ct_tensor1(stats, CT_F32, 3),
-                              .segments = &segment,
-                              .segment_count = 1,
-                              .max_norm = max_norm};
-    assert_ok(device->backend->grad_norm(device, &args));
+    float norm;
+    ct_grad_norm_args norm_args = {
+        .norm = ct_tensor1(&norm, CT_F32, 1), .segments = &segment, .segment_count = 1};
+    ct_grad_stats_args stats_args = {
+        .stats = ct_tensor1(stats, CT_F32, 3), .norms = norm_args.norm, .max_norm = max_norm};
+    assert_ok(device->backend->grad_norm(device, &norm_args));
+    assert_ok(device->backend->grad_stats(device, &stats_args));
 }
 
 static void test_grad_norm_any_threads(void **state)
@@ -246,6 +248,32 @@ static void test_grad_norm_edges(void **state)
     for (int i = 0; i < 3; i++) {
         zeros[3] = bad[i];
         norm_of(device, zeros, 5, 1, stats);
+        assert_true(stats[2] == 1);
+    }
+}
+
+static void stats_of(ct_device *device, float *norms, int64_t ranks, float *stats)
+{
+    ct_grad_stats_args args = {.stats = ct_tensor1(stats, CT_F32, 3),
+                               .norms = ct_tensor1(norms, CT_F32, ranks)};
+    assert_ok(device->backend->grad_stats(device, &args));
+}
+
+static void test_grad_stats_of_ranks(void **state)
+{
+    ct_device *device = one_thread(state);
+    float norm = NAN, stats[3], large[2] = {3e30f, 4e30f}, norms[3] = {1, 0, 2};
+    const ct_grad_norm_args nothing = {.norm = ct_tensor1(&norm, CT_F32, 1)};
+    assert_ok(device->backend->grad_norm(device, &nothing));
+    assert_true(norm == 0);
+    stats_of(device, large, 2, stats);
+    assert_true(stats[0] == 5e30f && stats[1] == 1 && stats[2] == 0);
+    stats_of(device, large, 1, stats);
+    assert_true(stats[0] == 3e30f);
+    const float bad[] = {NAN, INFINITY};
+    for (int i = 0; i < 2; i++) {
+        norms[1] = bad[i];
+        stats_of(device, norms, 3, stats);
         assert_true(stats[2] == 1);
     }
 }
@@ -383,6 +411,7 @@ int ct_run_cpu_kernel_tests(void)
         cmocka_unit_test(test_embedding_any_threads),
         cmocka_unit_test(test_grad_norm_any_threads),
         cmocka_unit_test(test_grad_norm_edges),
+        cmocka_unit_test(test_grad_stats_of_ranks),
         cmocka_unit_test(test_loss_without_negatives),
         cmocka_unit_test(test_nan_reaches_loss),
         cmocka_unit_test(test_loss_memory),

@@ -11,6 +11,9 @@ extern const ct_kind ct_kind_conv2d;
 /* {N, H, W, C, relu, residual, alias, mean}; alias: ct_batchnorm_alias; mean: that of x, in
  * standard deviations */
 extern const ct_kind ct_kind_batchnorm;
+/* {N, H, W, C, relu, residual, alias, mean, ranks}; the batch of N is that of all ranks, which have
+ * N/ranks each */
+extern const ct_kind ct_kind_batchnorm_sync;
 /* {N, H, W, C, relu, residual} */
 extern const ct_kind ct_kind_batchnorm_eval;
 /* {N, H, W, C, window, stride, pad, equal}; equal: few distinct values, so that there are ties */

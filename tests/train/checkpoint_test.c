@@ -131,14 +131,14 @@ static void test_checkpoint_round_trip(void **state)
     assert_ok(ct_config_override(config, "train.batch_size=77"));
     assert_ok(ct_param_download(f->params, f->filter, &f->filter->value, before));
     assert_ok(ct_param_upload(f->params, f->filter, &f->filter->exp_avg_sq, before));
-    assert_ok(ct_checkpoint_save(f->path, f->params, config, tokenizer, 1234567890123));
+    assert_ok(ct_checkpoint_save(f->path, f->params, f->device, config, tokenizer, 1234567890123));
 
     float zeros[FILTER] = {0};
     assert_ok(ct_param_upload(f->params, f->filter, &f->filter->value, zeros));
     assert_ok(ct_param_upload(f->params, f->filter, &f->filter->exp_avg_sq, zeros));
     assert_ok(ct_checkpoint_open(f->path, &checkpoint));
     assert_true(ct_checkpoint_step(checkpoint) == 1234567890123);
-    assert_ok(ct_checkpoint_restore(checkpoint, f->params));
+    assert_ok(ct_checkpoint_restore(checkpoint, f->params, f->device));
     assert_ok(ct_param_download(f->params, f->filter, &f->filter->value, after));
     assert_memory_equal(before, after, sizeof before);
     assert_ok(ct_param_download(f->params, f->filter, &f->filter->exp_avg_sq, after));
@@ -156,14 +156,14 @@ static void test_checkpoint_round_trip(void **state)
     assert_ok(ct_params_create(&wider));
     assert_ok(ct_params_add(wider, &more, &optional));
     assert_ok(ct_params_allocate(wider, f->device, 7, true));
-    assert_ok(ct_checkpoint_restore(checkpoint, wider));
+    assert_ok(ct_checkpoint_restore(checkpoint, wider, f->device));
     assert_true(ct_f32(&optional->value)[1] == 5.0f);
     ct_params_destroy(wider);
     assert_ok(ct_params_create(&wider));
     more.optional = false;
     assert_ok(ct_params_add(wider, &more, &optional));
     assert_ok(ct_params_allocate(wider, f->device, 7, true));
-    assert_fails(ct_checkpoint_restore(checkpoint, wider), CT_ERR_FORMAT,
+    assert_fails(ct_checkpoint_restore(checkpoint, wider, f->device), CT_ERR_FORMAT,
                  "no tensor \"model.loss_scale\"");
     ct_params_destroy(wider);
 

@@ -2,7 +2,8 @@
 add_library(ct_options INTERFACE)
 target_compile_definitions(ct_options INTERFACE _GNU_SOURCE)
 target_compile_options(ct_options INTERFACE
-    -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
+    -Wall -Wextra -Wshadow -Wpointer-arith -Wvla
+    "$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes;-Wmissing-prototypes>"
     -Wwrite-strings -Wformat=2 -Wno-format-nonliteral -Wno-unknown-pragmas
     -fno-math-errno -fno-trapping-math -ffp-contract=fast)
 if(CT_WERROR)

@@ -85,9 +85,10 @@ CT_NODISCARD ct_status ct_cuda_check_job(const ct_cuda_device *cuda);
             return ct_cudnn_failed(operation, #call, ct_error_, __FILE__, __LINE__);               \
     } while (0)
 
-/* *out (any pointer type) = the device's scratch memory of at least `bytes` bytes, uninitialised,
- * valid until the operation returns. While preparing, the size is noted and *out is NULL. Growing
- * it outside `commit` waits for the device and drops recorded graphs. */
+/* *out (any pointer type) = scratch memory of `bytes` bytes and no more, 256-aligned,
+ * uninitialised, valid until the operation returns; NULL for 0 bytes. While preparing, the size is
+ * noted and *out is NULL. Growing it outside `commit` waits for the device and drops recorded
+ * graphs. */
 CT_NODISCARD ct_status ct_cuda_workspace(ct_cuda_device *cuda, size_t bytes, void *out);
 
 static inline ctk_launch ct_cuda_launch(const ct_cuda_device *cuda, void *workspace)

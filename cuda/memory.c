@@ -4,7 +4,8 @@
 
 #include "cuda/graphs.h"
 
-#define GIB ((double)(1 << 30))
+#define GIB                 ((double)(1 << 30))
+#define WORKSPACE_ALIGNMENT 256 /* what the libraries ask of theirs */
 
 static ct_status out_of_memory(const ct_cuda_device *cuda, size_t bytes, const char *purpose)
 {
@@ -77,12 +78,18 @@ ct_status ct_cuda_grow_workspace(ct_cuda_device *cuda)
     return CT_OK;
 }
 
+/* The last bytes of it, so that an operation that uses more than it asked for leaves the
+ * allocation, which the SIMT device and compute-sanitizer see, however much other operations need.
+ */
 ct_status ct_cuda_workspace(ct_cuda_device *cuda, size_t bytes, void *out)
 {
-    const size_t aligned = (bytes + CT_ALIGNMENT - 1) / CT_ALIGNMENT * CT_ALIGNMENT;
+    const size_t aligned =
+        (bytes + WORKSPACE_ALIGNMENT - 1) / WORKSPACE_ALIGNMENT * WORKSPACE_ALIGNMENT;
     if (aligned > cuda->base.workspace_bytes) cuda->base.workspace_bytes = aligned;
     if (!cuda->preparing) CT_TRY(ct_cuda_grow_workspace(cuda));
-    void *pointer = cuda->preparing ? NULL : cuda->workspace;
+    uint8_t *pointer = NULL;
+    if (aligned && !cuda->preparing)
+        pointer = (uint8_t *)cuda->workspace + cuda->workspace_capacity - aligned;
     memcpy(out, &pointer, sizeof pointer);
     return CT_OK;
 }

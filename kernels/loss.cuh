@@ -171,7 +171,12 @@ template <class T> struct gradient_chunk {
     double *sums;                   /* (2, GRADIENT_SLOTS) += sums of dz z and of dz; may be NULL */
 };
 
-constexpr int CHUNK = 4096, GRADIENT_SLOTS = (CHUNK / TILE) * (CHUNK / TILE);
+/* Tiles down a band of forward, and down and across a chunk of backward. Tests set fewer, so that
+ * small batches have several of both. */
+#ifndef CTK_LOSS_SPAN
+#define CTK_LOSS_SPAN 32
+#endif
+constexpr int CHUNK = CTK_LOSS_SPAN * TILE, GRADIENT_SLOTS = CTK_LOSS_SPAN * CTK_LOSS_SPAN;
 
 /* A power of two that keeps dz, 2 at most, among f16's normal numbers down to 3.7e-9. */
 template <class T> constexpr float DZ_FACTOR = std::is_same_v<T, __half> ? 16384.0f : 1.0f;

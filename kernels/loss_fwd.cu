@@ -14,7 +14,7 @@
 namespace ctk::loss
 {
 
-constexpr int BAND_TILES = 32, LONGEST_RUN = 16;
+constexpr int BAND_TILES = CTK_LOSS_SPAN, LONGEST_RUN = 16;
 
 struct band_sums {
     const power_sum *rows, *columns; /* forward_band's row_sums, column_sums */

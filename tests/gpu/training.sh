@@ -3,10 +3,11 @@
 #   curve   f32: every step's loss equals the CPU's within 1e-4 relative. The towers' learning rate is
 #           small and AdamW's eps large, for else rounding grows within some 20 steps: at the
 #           quickstart's rates the CPU differs by 3 % from itself with another number of threads.
+#   vit     the same with a small Vision Transformer for the photos
 #   graphs  recorded steps (CUDA graphs) and eager ones write the same tensors, bit for bit
 #   half    bf16 with f32 master weights, and fp16 with loss scaling, end within 2 % of the f32 loss
 # CPU_PROGRAM and GPU_PROGRAM are clip-train; the second may be built for the SIMT device.
-# Usage: training.sh CPU_PROGRAM GPU_PROGRAM STEPS curve|graphs|half ...
+# Usage: training.sh CPU_PROGRAM GPU_PROGRAM STEPS curve|vit|graphs|half ...
 set -euo pipefail
 cpu=$1 gpu=$2 steps=$3
 shift 3
@@ -21,6 +22,7 @@ narrowed=(image.size=32 text.width=64 text.heads=2 text.ffn=64 text.max_tokens=1
 run() {
     local name=$1 count=$2 program=$3
     shift 3
+    rm -rf "${work:?}/$name"
     "$program" configs/quickstart.yaml "output=$work/$name" "${narrowed[@]}" "train.max_steps=$count" \
         "$@" 2>"$work/$name.log" ||
         { tail -5 "$work/$name.log"; echo "FAILED: training $name"; exit 1; }
@@ -39,10 +41,11 @@ tensors() {
     tail -c "+$(($(od -An -t u8 -N 8 "$file") + 9))" "$file"
 }
 
+# curve overrides ...
 curve() {
     local rates=(precision=f32 train.lr_image=5e-7 train.lr_text=5e-7 train.lr_head=1e-4 train.eps=1e-4)
-    run cpu "$steps" "$cpu" device=cpu "${rates[@]}"
-    run gpu "$steps" "$gpu" device=cuda "${rates[@]}"
+    run cpu "$steps" "$cpu" device=cpu "${rates[@]}" "$@"
+    run gpu "$steps" "$gpu" device=cuda "${rates[@]}" "$@"
     paste "$work/cpu.loss" "$work/gpu.loss" | awk '
         { d = $1 - $2; if (d < 0) d = -d; d /= $1; if (d > most) { most = d; at = NR } }
         END {
@@ -50,6 +53,10 @@ curve() {
             exit !(most <= 1e-4)
         }
         NR == 1 { first = $1 }' || { echo "FAILED: the loss curve differs from the CPU's"; exit 1; }
+}
+
+vit() {
+    curve image.encoder=vit image.patch_size=8 image.width=64 image.depth=2 image.heads=2 image.ffn=128
 }
 
 graphs() {
@@ -77,7 +84,7 @@ half() {
 
 for part in "$@"; do
     case $part in
-    curve | graphs | half) $part ;;
-    *) echo "unknown part $part: expected curve, graphs or half" >&2; exit 2 ;;
+    curve | vit | graphs | half) $part ;;
+    *) echo "unknown part $part: expected curve, vit, graphs or half" >&2; exit 2 ;;
     esac
 done

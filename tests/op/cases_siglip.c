@@ -152,6 +152,7 @@ static const ct_case cases[] = {
      "siglip_loss_300_4_ranks",
      {300, 33, SHARE, 10, MATCHED, 170, 64, 4, UNEVEN, 10}},
     {&siglip_loss, "siglip_loss_512_4_ranks", {512, 16, MASK, 10, MATCHED, 400, 0, 4, EVEN, 10}},
+    {&siglip_loss, "siglip_loss_1030_share", {1030, 16, SHARE, 10, RANDOM, 900, 0, 1, EVEN, 10}},
 };
 
 CT_DEFINE_CASE_TABLE(siglip, cases);

@@ -11,8 +11,10 @@
  * the items that must end before it; so are events (a marker in the chain of the stream that
  * recorded them) and graph launches (a copy of the captured nodes). When the host waits for an
  * item, that item and what it depends on must run; everything else may run before it or stay
- * behind, and a seeded choice tries both extremes. Code that forgot a dependency therefore sees
- * both orders.
+ * behind, and a seeded choice tries both extremes. For a while, of a few items or of hundreds, the
+ * device keeps up with the host or does not, and some streams may starve: their work runs when it
+ * is waited for only, as if copies went over a slow bus. Code that forgot a dependency therefore
+ * sees both orders.
  *
  * Legacy default stream: work in it follows all earlier work of blocking streams, and later work of
  * blocking streams follows it, as in CUDA. The per-thread default stream is not modelled. */
@@ -34,7 +36,8 @@ using Action = std::shared_ptr<const std::function<void()>>; /* NULL: a marker t
 struct Work {
     const char *name;
     Action action;
-    bool on_host; /* a host function: device memory is closed while it runs */
+    bool on_host;        /* a host function: device memory is closed while it runs */
+    unsigned stream = 0; /* the number of the one that it was queued on */
     bool done = false;
     size_t unmet = 0;                             /* items of `after` that have not ended */
     std::vector<std::shared_ptr<Work>> after;     /* emptied when done */
@@ -58,6 +61,7 @@ struct CUgraphNode_st {
 };
 
 struct CUstream_st {
+    unsigned number = 0; /* in order of creation; 0: the default one */
     unsigned flags = 0;
     int priority = 0;
     simt::WorkPtr last; /* NULL or done: idle */
@@ -128,12 +132,14 @@ void device_close();
 
 /* ---- queue (runtime_queue.cpp) ------------------------------------------------------------- */
 
-WorkPtr add_work(const char *name, Action action, bool on_host, const std::vector<WorkPtr> &after);
+WorkPtr add_work(unsigned stream, const char *name, Action action, bool on_host,
+                 const std::vector<WorkPtr> &after);
 void run_until(const WorkPtr &work); /* NULL: nothing to wait for */
 void run_all();
-void run_some(size_t count); /* any legal items, to make progress when nobody waits */
-void drop_all();             /* ends everything without running it */
-const char *running_work();  /* name; NULL when the host has control */
+void run_some(const WorkPtr &work); /* the host asks whether `work`, or NULL, has ended */
+void run_meanwhile();               /* the host goes on: now and then the device is faster */
+void drop_all();                    /* ends everything without running it */
+const char *running_work();         /* name; NULL when the host has control */
 /* A fault when called from a host function, where CUDA forbids its API. */
 void check_not_running(const char *call);
 

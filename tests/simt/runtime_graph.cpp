@@ -256,10 +256,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle)
     for (const CUgraphNode_st &node : *executable->nodes) {
         std::vector<WorkPtr> after = {start};
         for (size_t before : node.after) after.push_back(items[before]);
-        items.push_back(add_work(node.name, node.action, node.on_host, after));
+        items.push_back(add_work(stream->number, node.name, node.action, node.on_host, after));
     }
     items.push_back(start);
-    stream->last = executable->last = add_work("graph end", nullptr, false, items);
+    stream->last = executable->last = add_work(stream->number, "graph end", nullptr, false, items);
     return cudaSuccess;
 }
 

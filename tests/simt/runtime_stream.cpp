@@ -70,7 +70,7 @@ WorkPtr push_now(CUstream_st *stream, const char *name, Action action, bool on_h
     } else if (stream->blocking()) {
         after.push_back(default_stream()->last);
     }
-    stream->last = add_work(name, std::move(action), on_host, after);
+    stream->last = add_work(stream->number, name, std::move(action), on_host, after);
     return stream->last;
 }
 
@@ -87,8 +87,7 @@ cudaError_t push(CUstream_st *stream, const char *name, std::function<void()> ru
     }
     WorkPtr added = push_now(stream, name, std::move(action), on_host, nullptr);
     if (work) *work = added;
-    /* Now and then the device is at it before the host's next line. */
-    if (random_below(16) == 0) run_some(1 + random_below(4));
+    run_meanwhile();
     return cudaSuccess;
 }
 
@@ -141,7 +140,9 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
     check_not_running("cudaStreamCreate");
     SIMT_ENTER("stream", cudaErrorMemoryAllocation);
     if (!stream || (flags & ~(unsigned)cudaStreamNonBlocking)) return record(cudaErrorInvalidValue);
+    static unsigned created;
     *stream = new CUstream_st;
+    (*stream)->number = ++created;
     (*stream)->flags = flags;
     (*stream)->priority = std::max(-5, std::min(priority, 0));
     streams().push_back(*stream);
@@ -189,7 +190,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
     if (error != cudaSuccess) return record(error);
     SIMT_ENTER("stream", cudaErrorUnknown);
     WorkPtr end = end_of(stream);
-    run_some(random_below(4));
+    run_some(end);
     return !end || end->done ? cudaSuccess : record(cudaErrorNotReady);
 }
 
@@ -310,7 +311,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     cudaError_t error = forbidden_in_capture();
     if (error != cudaSuccess) return record(error);
     SIMT_ENTER("stream", cudaErrorUnknown);
-    run_some(random_below(4));
+    run_some(event->marker);
     return !event->marker || event->marker->done ? cudaSuccess : record(cudaErrorNotReady);
 }
 

@@ -100,6 +100,46 @@ int read_pinned(bool wait)
     return s.pinned[0] == 0x01010101 ? 0 : 1;
 }
 
+/* Uploads next to a stream with a long queue, whose host asks how far it is now and then. A copy
+ * stream that were behind for a moment only would have caught up by its turn. */
+int upload_to_a_busy_stream(bool wait)
+{
+    constexpr int UPLOADS = 20, QUESTIONS = 5;
+    Streams s;
+    int *device, *pinned, seen[UPLOADS];
+    cudaEvent_t used;
+    OK(cudaMalloc((void **)&device, 2 * UPLOADS * sizeof(int)));
+    OK(cudaMallocHost((void **)&pinned, UPLOADS * sizeof(int)));
+    OK(cudaEventCreateWithFlags(&used, cudaEventDisableTiming));
+    for (int k = 0; k < UPLOADS; k++) {
+        pinned[k] = k;
+        OK(cudaMemcpyAsync(device + k, pinned + k, sizeof(int), cudaMemcpyHostToDevice, s.copy));
+        OK(cudaEventRecord(s.event, s.copy));
+        if (wait) OK(cudaStreamWaitEvent(s.compute, s.event, 0));
+        OK(launch(s.compute, [=] { device[UPLOADS + k] = device[k]; }));
+        OK(cudaEventRecord(used, s.compute));
+        for (int i = 0; i < QUESTIONS; i++) {
+            for (int work = 0; work < 3; work++) OK(launch(s.compute, [] {}));
+            cudaError_t state = cudaEventQuery(used);
+            CHECK(state == cudaSuccess || state == cudaErrorNotReady);
+        }
+    }
+    OK(cudaMemcpyAsync(seen, device + UPLOADS, sizeof seen, cudaMemcpyDeviceToHost, s.compute));
+    OK(cudaDeviceSynchronize());
+    OK(cudaFree(device));
+    OK(cudaFreeHost(pinned));
+    OK(cudaEventDestroy(used));
+    for (int k = 0; k < UPLOADS; k++)
+        if (seen[k] != k) return 1;
+    return 0;
+}
+
+void a_starving_stream_is_seen(void **)
+{
+    assert_true(seeds_that_pass([] { return upload_to_a_busy_stream(false); }) < SEEDS / 6);
+    assert_int_equal(seeds_that_pass([] { return upload_to_a_busy_stream(true); }), SEEDS);
+}
+
 void missing_dependencies_are_seen(void **)
 {
     for (auto body : {upload_and_use, overwrite_after_use, reuse_pinned, read_pinned}) {
@@ -236,6 +276,7 @@ int run_stream_tests()
 {
     const CMUnitTest tests[] = {
         cmocka_unit_test(missing_dependencies_are_seen),
+        cmocka_unit_test(a_starving_stream_is_seen),
         cmocka_unit_test(an_event_is_the_last_record_and_unrecorded_ones_are_complete),
         cmocka_unit_test(the_default_stream_orders_blocking_streams),
         cmocka_unit_test(pageable_sources_are_read_at_the_call),

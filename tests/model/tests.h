@@ -9,5 +9,6 @@ int run_clip_tests(void);
 int run_optimizer_tests(void);
 int run_training_tests(void);
 int run_micro_batch_tests(void);
+int run_shards_tests(void);
 
 #endif

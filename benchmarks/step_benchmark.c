@@ -98,8 +98,14 @@ static ct_status one_step(bench *b)
         if (length > longest) longest = length;
     }
     b->cu_seqlens[batch] = total;
-    ct_clip_input input = {batch,         b->images,    b->tokens, b->positions,
-                           b->cu_seqlens, b->photo_ids, total,     longest};
+    ct_clip_input input = {.count = batch,
+                           .images = b->images,
+                           .tokens = b->tokens,
+                           .positions = b->positions,
+                           .cu_seqlens = b->cu_seqlens,
+                           .photo_ids = b->photo_ids,
+                           .total_tokens = total,
+                           .max_seqlen = longest};
     double begin = ct_clock_seconds();
     CT_TRY(ct_clip_stage(b->clip, &input, b->step));
     CT_TRY(ct_optimizer_stage(b->optimizer, ++b->step));

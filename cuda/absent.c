@@ -27,3 +27,21 @@ bool ct_cuda_supports_bf16(int gpu)
     (void)gpu;
     return false;
 }
+
+ct_status ct_cuda_nccl_id(void *id)
+{
+    (void)id;
+    return ct_fail(CT_ERR_UNSUPPORTED, "%s", reason);
+}
+
+ct_status ct_cuda_comm_create(ct_device *device, const void *id, int rank, int size,
+                              double timeout_seconds, ct_comm **out)
+{
+    (void)device;
+    (void)id;
+    (void)rank;
+    (void)size;
+    (void)timeout_seconds;
+    (void)out;
+    return ct_fail(CT_ERR_UNSUPPORTED, "%s", reason);
+}

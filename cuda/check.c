@@ -73,3 +73,9 @@ ct_status ct_cudnn_failed(const char *operation, const char *call, cudnnStatus_t
     return failed(memory ? CT_ERR_MEMORY : CT_ERR_DEVICE, operation, call, "cuDNN failed",
                   cudnnGetErrorString(error), file, line, more);
 }
+
+ct_status ct_cuda_check_job(const ct_cuda_device *cuda)
+{
+    if (!atomic_load(&cuda->aborted)) return CT_OK;
+    return ct_fail(CT_ERR_DEVICE, "the job was aborted");
+}

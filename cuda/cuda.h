@@ -4,6 +4,7 @@
 #ifndef CT_CUDA_CUDA_H
 #define CT_CUDA_CUDA_H
 
+#include "comm.h"
 #include "op.h"
 
 /* How activations are stored and products formed. Parameters, gradients and moments are f32 always.
@@ -37,5 +38,23 @@ const char *ct_cuda_device_name(const ct_device *device);
 
 /* The most bf16 is native on, for precision: auto. */
 bool ct_cuda_supports_bf16(int gpu);
+
+/* ---- several GPUs: NCCL (nccl.h) -----------------------------------------------------------
+ * CT_ERR_UNSUPPORTED in a build without NCCL. */
+
+#define CT_NCCL_ID_BYTES 128
+
+/* id (CT_NCCL_ID_BYTES) = a name for a new communicator, made by one rank and told to all. */
+CT_NODISCARD ct_status ct_cuda_nccl_id(void *id);
+
+/* Meets the other ranks: all call it. `device` is a GPU of this process, one a rank, and outlives
+ * the communicator. CT_ERR_DEVICE when not all came within timeout_seconds.
+ *
+ * What is started must be finished in the same run of ct_device_replay, if it is started in one.
+ * Collectives may be recorded; whether one is must be the same on all ranks (graphs.h). Destroying
+ * it waits for what was queued, and forgets what the device has recorded; nobody may abort it any
+ * more by then. */
+CT_NODISCARD ct_status ct_cuda_comm_create(ct_device *device, const void *id, int rank, int size,
+                                           double timeout_seconds, ct_comm **out);
 
 #endif

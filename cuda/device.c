@@ -101,7 +101,7 @@ static ct_status commit(ct_device *device)
 static ct_status synchronize(ct_device *device)
 {
     CT_CUDA("synchronize", cudaStreamSynchronize(ct_cuda(device)->stream));
-    return CT_OK;
+    return ct_cuda_check_job(ct_cuda(device));
 }
 
 /* ---- creation ------------------------------------------------------------------------------ */

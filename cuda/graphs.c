@@ -1,5 +1,6 @@
 #include "cuda/graphs.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -80,14 +81,21 @@ static bool refuses(cudaError_t error)
     }
 }
 
-static void refuse(ct_cuda_device *cuda, recording *r, const char *why)
+/* Other ranks record the same step; a collective that is recorded there and not here never ends. */
+static ct_status refuse(ct_cuda_device *cuda, recording *r, const char *why)
 {
     (void)cudaGetLastError();
+    if (cuda->shared)
+        return ct_fail(CT_ERR_DEVICE,
+                       "a step cannot be recorded as a CUDA graph, which all ranks must do alike "
+                       "(cuda.graphs: false does without): %s",
+                       why);
     r->refused = true;
     if (!cuda->graphs->warned)
         ct_log(CT_LOG_WARNING, "a step cannot be recorded as a CUDA graph and runs without: %s",
                why);
     cuda->graphs->warned = true;
+    return CT_OK;
 }
 
 /* r->exec = the recorded run, or r->refused is set. Nothing of it has been carried out then. */
@@ -102,8 +110,10 @@ static ct_status record(ct_cuda_device *cuda, recording *r, ct_status (*body)(vo
     if (status != CT_OK || ended != cudaSuccess) {
         if (graph) (void)cudaGraphDestroy(graph);
         if (refuses(ended)) {
-            refuse(cuda, r, status == CT_OK ? cudaGetErrorString(ended) : ct_error_message());
-            return CT_OK;
+            char why[1024];
+            snprintf(why, sizeof why, "%s",
+                     status == CT_OK ? cudaGetErrorString(ended) : ct_error_message());
+            return refuse(cuda, r, why);
         }
         if (status != CT_OK) return status;
         return ct_cuda_failed("replay", "cudaStreamEndCapture", ended, __FILE__, __LINE__);
@@ -114,14 +124,14 @@ static ct_status record(ct_cuda_device *cuda, recording *r, ct_status (*body)(vo
     r->exec = NULL;
     if (!refuses(made))
         return ct_cuda_failed("replay", "cudaGraphInstantiate", made, __FILE__, __LINE__);
-    refuse(cuda, r, cudaGetErrorString(made));
-    return CT_OK;
+    return refuse(cuda, r, cudaGetErrorString(made));
 }
 
 ct_status ct_cuda_replay(ct_device *device, uint64_t key, ct_status (*body)(void *context),
                          void *context)
 {
     ct_cuda_device *cuda = ct_cuda(device);
+    CT_TRY(ct_cuda_check_job(cuda));
     if (!cuda->options.graphs) return body(context);
     recording *r = find(cuda->graphs, key);
     if (!r) {

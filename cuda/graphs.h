@@ -4,7 +4,12 @@
  * plans, which recording forbids. The second is recorded and launched, later ones are launched
  * alone. The 64 keys used last are kept. A recording names memory by address, so all are dropped
  * when the workspace moves or memory is freed. A run that cannot be recorded is carried out as it
- * stands from then on, with one warning that names the reason. */
+ * stands from then on, with one warning that names the reason.
+ *
+ * With a communicator (nccl.h) all ranks record and replay alike: whether a collective is recorded
+ * is a property that NCCL demands to be equal on all ranks. They are when replays have the same
+ * keys in the same order, and memory is allocated and freed at the same places. A run that cannot
+ * be recorded is then an error. */
 #ifndef CT_CUDA_GRAPHS_H
 #define CT_CUDA_GRAPHS_H
 

@@ -11,13 +11,15 @@
  * kernel's fault may be reported by a later operation; CT_CUDA_SYNC=1 in the environment waits
  * after each one.
  *
- * Streams: `stream` computes. `copy_stream` carries uploads from pinned staging (staging.h). */
+ * Streams: `stream` computes. `copy_stream` carries uploads from pinned staging (staging.h). A
+ * communicator has one of its own (nccl.h). */
 #ifndef CT_CUDA_INTERNAL_H
 #define CT_CUDA_INTERNAL_H
 
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
+#include <stdatomic.h>
 
 #include "cuda/cuda.h"
 #include "kernels/kernels.h"
@@ -30,7 +32,11 @@ typedef struct ct_cuda_device {
     const char *operation; /* in progress, for messages: "linear_fwd" */
     bool preparing;
     bool synchronous; /* CT_CUDA_SYNC=1 */
-    void *workspace;  /* workspace_capacity bytes, one for all operations: they run in order */
+    bool shared;      /* a communicator is attached: other ranks rely on what is recorded here */
+    /* Set by another thread when the job is aborted: collectives have ended early, so that nothing
+     * that comes from the device may be believed (ct_cuda_check_job). */
+    atomic_bool aborted;
+    void *workspace; /* workspace_capacity bytes, one for all operations: they run in order */
     size_t workspace_capacity;
     struct ct_cuda_staging *staging;           /* staging.h */
     struct ct_cuda_graphs *graphs;             /* graphs.h */
@@ -56,6 +62,9 @@ CT_NODISCARD ct_status ct_cublas_failed(const char *operation, const char *call,
                                         cublasStatus_t error, const char *file, int line);
 CT_NODISCARD ct_status ct_cudnn_failed(const char *operation, const char *call, cudnnStatus_t error,
                                        const char *file, int line);
+
+/* CT_ERR_DEVICE once the job was aborted. To be asked after each wait for the device. */
+CT_NODISCARD ct_status ct_cuda_check_job(const ct_cuda_device *cuda);
 
 #define CT_CUDA(operation, call)                                                                   \
     do {                                                                                           \

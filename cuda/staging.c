@@ -166,5 +166,5 @@ ct_status ct_cuda_download(ct_device *device, void *host, const void *memory, si
         before = s;
         before_bytes = piece;
     }
-    return CT_OK;
+    return ct_cuda_check_job(cuda);
 }

@@ -9,8 +9,8 @@
  *   batch, D a width. "optional" tensors may be absent (rank 0).
  * - Activation tensors, and the weights that products, convolutions and embeddings read (w, word,
  *   position, type), have the device's compute dtype: f32 on the CPU; f32, bf16 or f16 on a GPU.
- * All else is f32: biases, gamma and beta, gradients of parameters, statistics (mean, rstd, lse,
- * ...), losses, optimiser state. ids are i32. Whatever the dtype, sums are formed in f32.
+ * - All other real numbers are f32: biases, gamma and beta, gradients of parameters, statistics
+ *   (mean, rstd, lse, ...), losses, optimiser state. ids are i32. Sums are f32 in every dtype.
  * - Parameter gradients accumulate (+=), activation gradients overwrite (=).
  * - An output may be the very same tensor as an input only where it says "may alias".
  * - Operations never allocate. A backend that needs scratch memory learns of it from `prepare`.
@@ -469,10 +469,9 @@ typedef struct ct_cast_args {
 /* One parameter tensor as the optimiser sees it; value to exp_avg_sq f32 of equal count. */
 typedef struct ct_optimizer_segment {
     ct_tensor value, grad, exp_avg, exp_avg_sq;
-    ct_tensor
-        weight;     /* optional: value in the compute dtype, written after the update as by cast */
-    ct_rng_key key; /* cast's */
-    float lr_scale; /* this parameter's base learning rate; times the schedule */
+    ct_tensor weight;   /* optional: value in the compute dtype, written after it as by cast */
+    ct_rng_key key;     /* cast's */
+    float lr_scale;     /* this parameter's base learning rate; times the schedule */
     float weight_decay; /* 0: none */
     float max_value;    /* the value is clamped to at most this after the update; INFINITY: never */
 } ct_optimizer_segment;

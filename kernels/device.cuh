@@ -6,7 +6,8 @@
  * - CTK_SHARED(type, name, count): a static shared array `name` of `count` elements, in a kernel or
  * a device function; index it as one dimension;
  * - CTK_DYNAMIC_SHARED(type, name): the dynamic shared memory, 128-byte-aligned, as type *name;
- * - mma, ldmatrix and cp.async through mma.cuh. */
+ * - mma, ldmatrix and cp.async through mma.cuh;
+ * - global_nanoseconds(). */
 #ifndef CT_KERNELS_DEVICE_CUH
 #define CT_KERNELS_DEVICE_CUH
 
@@ -51,6 +52,14 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_by
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
     return cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
+}
+
+/* The GPU's clock, the same on all its multiprocessors. */
+__device__ inline uint64_t global_nanoseconds()
+{
+    uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
 }
 
 } // namespace ctk

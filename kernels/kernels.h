@@ -111,6 +111,12 @@ size_t ctk_column_sums_workspace(const ct_tensor *x, int sm_count);
 /* sum f32 += x, any shape: a gradient that a library could not accumulate itself. */
 cudaError_t ctk_accumulate(const ct_tensor *sum, const ct_tensor *x, const ctk_launch *launch);
 
+/* Around a wait on the stream, all in device memory: *bytes += more, *seconds += what passed since
+ * *begin was set. */
+cudaError_t ctk_exposed_begin(uint64_t *begin, const ctk_launch *launch);
+cudaError_t ctk_exposed_end(const uint64_t *begin, uint64_t *bytes, double *seconds, uint64_t more,
+                            const ctk_launch *launch);
+
 #ifdef __cplusplus
 }
 #endif

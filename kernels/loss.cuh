@@ -145,8 +145,7 @@ __device__ __forceinline__ float target_of(const problem &p, const tile_lines &l
     return target;
 }
 
-/* ---- what launchers ask of the files of one dtype ---------------------------------------------
- */
+/* ---- what launchers ask of the files of one dtype -------------------------------------------- */
 
 struct power_sum; /* loss_sums.cuh */
 

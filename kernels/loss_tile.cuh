@@ -22,9 +22,11 @@
  *   [term][line], 16 bits            unit ^ term % 8       8 terms at one unit
  *   [term][line], f32                unit ^ term % 4 * 2   4 terms of 8 lines, 4 bytes a lane
  *
- * Bytes: a tile reads 2 x 128 lines from L2, 64 flops a byte of 16-bit operands. That is the limit
- * on an H100, whose L2 gives about 5.5 TB/s: 350 of its 990 TFLOPS; an A100 can feed 256 of 312. A
- * kernel for sm_90 alone, with wgmma and tiles shared by a cluster's multicast, would go beyond. */
+ * Bytes: a tile reads 2 x 128 lines from L2, 64 flops a byte of 16-bit operands. An A100's L2 gives
+ * 5.4 TB/s, enough for its 312 TFLOPS; an H100's, at the 7 TB/s measured on the PCIe board, feeds
+ * 450 of 990. Next are the reads of shared memory, 96 lines for a warp's 64 x 32 results: they
+ * allow an H100 490, an A100 all of its 312 (benchmarks/loss_model.py, a model). A kernel for sm_90
+ * alone, with wgmma and tiles shared by a cluster's multicast, would go beyond. */
 #ifndef CT_KERNELS_LOSS_TILE_CUH
 #define CT_KERNELS_LOSS_TILE_CUH
 

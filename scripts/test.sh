@@ -16,6 +16,6 @@ run_preset() {
     ctest --preset "$preset" -j "$(nproc)" "$@"
 }
 
-run_preset tsan -R '^(loader|text|data|base)$'
+run_preset tsan -R '^(loader|text|data|base|world)$'
 run_preset asan -LE e2e
 run_preset release

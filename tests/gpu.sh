@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command, in under ten minutes on one H100: builds, runs every
-# operation's cases on the device in every precision, runs them under compute-sanitizer, trains against
-# the CPU, and measures a training step beside PyTorch's. Writes a report to benchmarks/results/.
+# operation's cases on the device in every precision, compares whole models with PyTorch's references,
+# runs the cases under compute-sanitizer, trains against the CPU, and measures the loss and a training
+# step beside PyTorch's. Writes a report to benchmarks/results/.
 #   tests/gpu.sh [--no-benchmarks]
-# The benchmarks need PYTHON (default: python3) with torch, torchvision and transformers; without them
-# they are left out, and the report says so.
+# The benchmarks need PYTHON (default: python3) with torch, and the step's torchvision and transformers
+# too; without them they are left out, and the report says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -43,6 +44,7 @@ bin=build/release/bin
 if [ $failed = no ]; then
     step "registers and shared memory" scripts/check-kernels.sh build/release /dev/null
     step "operations on the GPU, f32, tf32, bf16, f16" $bin/test_op_cuda
+    step "whole models on the GPU against PyTorch's references, f32" timeout 120 $bin/test_model_cuda
     if command -v compute-sanitizer >/dev/null; then
         # Each tool slows kernels down by ten to a hundred times: a shard of the cases each.
         for tool in memcheck racecheck synccheck initcheck; do
@@ -56,6 +58,12 @@ if [ $failed = no ]; then
         tests/gpu/training.sh $bin/clip-train $bin/clip-train 200 curve graphs half
 fi
 if [ $failed = no ] && [ $benchmarks = yes ]; then
+    if "$python" -c 'import torch' 2>/dev/null; then
+        step "the loss beside PyTorch's full matrix" timeout 90 "$python" benchmarks/loss.py \
+            --device cuda --precision bf16 --pairs 32768 --repeats 10 --warmup 3
+    else
+        steps+=("| the loss beside PyTorch's full matrix | left out: $python has no torch | | |")
+    fi
     if "$python" -c 'import torch, torchvision, transformers' 2>/dev/null; then
         step "a training step beside PyTorch" timeout 240 "$python" benchmarks/step.py \
             --device cuda --batch 128 --repeats 20 --warmup 5

@@ -122,7 +122,9 @@ static ct_status one_step(const ct_config *config, int64_t vocabulary, int32_t t
         status =
             ct_alloc((size_t)(batch * tokens + batch + 1), sizeof *numbers, "tokens", &numbers);
     if (status == CT_OK) {
-        int32_t *ends = numbers + batch * tokens; /* contents do not matter: nothing runs */
+        /* Nothing runs: contents do not matter, but for where captions end. */
+        int32_t *ends = numbers + batch * tokens;
+        for (int32_t i = 0; i <= batch; i++) ends[i] = i * tokens;
         const ct_clip_input input = {.count = batch,
                                      .images = images,
                                      .tokens = numbers,

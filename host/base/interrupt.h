@@ -1,4 +1,5 @@
-/* Ctrl-C and SIGTERM as a question the program asks when it is safe to stop, without globals: the
+/* Ctrl-C, SIGTERM, and SIGUSR1 (which batch systems send before time is up, and mpirun hands on) as
+ * a question the program asks when it is safe to stop, without globals: the
  * signals are blocked and read through a descriptor (signalfd(2)). After the first one they have
  * their usual effect again, so a second Ctrl-C ends the program at once. */
 #ifndef CT_BASE_INTERRUPT_H

@@ -20,10 +20,9 @@
 
 /* The targets' part that is not [i = j]: see op.h. */
 typedef struct targets {
-    float smoothing; /* label_smoothing */
-    float *by_same;  /* (N) 1/pairs with this photo; SHARE only, else NULL */
-    float
-        *by_counted; /* (N) 1/counted pairs of the row or column; with smoothing only, else NULL */
+    float smoothing;   /* label_smoothing */
+    float *by_same;    /* (N) 1/pairs with this photo; NULL but with SHARE */
+    float *by_counted; /* (N) 1/counted pairs of the row or column; NULL but with smoothing */
 } targets;
 
 static bool targets_counted(const ct_loss_pairs *p, float smoothing)

@@ -4,8 +4,9 @@
  * A batch of N pairs goes through the towers in K micro-batches of `micro` pairs, the last of which
  * may have fewer; without micro-batches K is 1. Each has its own packed tokens:
  *
- *   ids, positions   [k]  tokens of its captions | zeros ..                (T), as many as the
- * longest cu_seqlens       [k]  0, ends of its captions within its tokens        (micro + 1)
+ *   ids, positions  [k]  (T)          its captions' tokens, zeros behind; T: as many as the longest
+ *                                     micro-batch has
+ *   cu_seqlens      [k]  (micro + 1)  0, ends of its captions within its tokens
  *
  * Where a device records steps (token_multiple > 1), T is rounded up to one of few counts, and
  * max_seqlen to a power of two from 16 on, and every micro-batch runs on T rows. The rows that are

@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -106,11 +107,22 @@ static ct_status share_meeting(ct_world *world)
     return CT_OK;
 }
 
+/* MPI's own threads inherit the mask: signals are the main thread's business. */
+static ct_status initialise(int *provided)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, provided);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == MPI_SUCCESS ? CT_OK : ct_mpi_failed("MPI_Init_thread", error);
+}
+
 ct_status ct_mpi_open(ct_world *world)
 {
     int provided;
     MPI_Comm machine;
-    CT_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
+    CT_TRY(initialise(&provided));
     CT_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     if (provided < MPI_THREAD_FUNNELED)
         return ct_fail(CT_ERR_UNSUPPORTED, "this MPI does not allow programs with threads");

@@ -34,7 +34,8 @@ static const char usage[] =
     "\n"
     "On several machines mpirun, srun or torchrun start the processes.\n"
     "\n"
-    "Ctrl-C (or SIGTERM) writes a checkpoint and stops after the present step; a second one stops\n"
+    "Ctrl-C (or SIGTERM, SIGUSR1) writes a checkpoint and stops after the present step; a second "
+    "one stops\n"
     "at once. Exit status: 0 done, 1 error, 2 wrong usage, 128+n stopped by signal n or "
     "--stop-at.\n";
 
@@ -127,12 +128,13 @@ static ct_status train_on(const options *given, const ct_config *config, const c
 static int train(const options *given, const ct_config *config, const char *title,
                  const ct_world *world)
 {
-    ct_interrupt interrupt;
+    ct_interrupt interrupt = {.descriptor = -1};
     ct_ranks ranks = {.world = *world};
     if (world->rank > 0) ct_log_set_level(CT_LOG_WARNING);
-    /* Signals first: the device's and the loader's threads inherit that they are blocked. */
-    ct_status status = ct_interrupt_open(&interrupt);
-    if (status == CT_OK) status = ct_ranks_meet(&ranks, config, (uint64_t)given->stop_at);
+    /* Before signals are watched: Ctrl-C ends a process that waits for others. */
+    ct_status status = ct_ranks_meet(&ranks, config, (uint64_t)given->stop_at);
+    /* The device's and the loader's threads inherit that signals are blocked. */
+    if (status == CT_OK) status = ct_interrupt_open(&interrupt);
     if (status == CT_OK) status = train_on(given, config, title, &ranks, &interrupt);
     const bool silent =
         ct_job_told(ranks.job) || (ranks.world.rank > 0 && status == CT_ERR_INTERRUPTED);
@@ -160,8 +162,10 @@ static int launch(const options *given, const ct_config *config, const ct_world 
 {
     if (world->size > 1) return -1;
     if (given->ranks > 1) {
+        int exit_status = 0;
         drop_ranks(argv);
-        return ct_program_exit_status("clip-train", ct_launch_mpi((int)given->ranks, argv), 0);
+        const ct_status status = ct_launch_mpi((int)given->ranks, argv, &exit_status);
+        return status == CT_OK ? exit_status : ct_program_exit_status("clip-train", status, 0);
     }
     if (given->gpu_count < 2) return -1;
     ct_device_wish wish = {.gpu = true, .sharing = 1};

@@ -89,9 +89,11 @@ ct_status ct_ranks_connect(ct_ranks *ranks, const ct_config *config, ct_device *
 
 ct_status ct_ranks_end(ct_ranks *ranks, ct_status status)
 {
-    if (ranks->job && status != CT_OK && status != CT_ERR_INTERRUPTED)
-        status = ct_job_fail(ranks->job, status);
+    const bool failed = status != CT_OK && status != CT_ERR_INTERRUPTED;
+    if (ranks->job && failed) status = ct_job_fail(ranks->job, status);
     if (ranks->job) ct_job_on_failure(ranks->job, NULL, NULL);
+    /* This rank's device may wait in a collective that no other one will come to. */
+    if (failed) ct_comm_abort(ranks->comm);
     ct_comm_destroy(ranks->comm);
     ranks->comm = NULL;
     return status;

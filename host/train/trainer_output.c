@@ -14,7 +14,7 @@
 #define FACTS      10
 #define FACT_BYTES 160
 
-ct_status ct_trainer_save(ct_trainer *trainer)
+static ct_status save(ct_trainer *trainer)
 {
     char path[CT_PATH_BYTES];
     if (!ct_trainer_leads(trainer)) {
@@ -27,6 +27,17 @@ ct_status ct_trainer_save(ct_trainer *trainer)
     trainer->checkpoint_step = trainer->step;
     return ct_run_prune_checkpoints(trainer->config->output,
                                     trainer->config->train.keep_checkpoints);
+}
+
+/* However long it takes, the others wait: where they then end, a launcher may end rank 0 too. */
+ct_status ct_trainer_save(ct_trainer *trainer)
+{
+    int64_t nothing = 0;
+    ct_job_busy(trainer->options->job, true);
+    const ct_status status = save(trainer);
+    ct_job_busy(trainer->options->job, false);
+    CT_TRY(status);
+    return ct_job_agree(trainer->options->job, &nothing, 1);
 }
 
 /* The table of facts at the head of the report. */
@@ -135,7 +146,7 @@ static ct_status record_validation(ct_trainer *trainer, const ct_retrieval *retr
     return ct_metrics_validation(trainer->metrics, &record);
 }
 
-ct_status ct_trainer_validate(ct_trainer *trainer)
+static ct_status validate(ct_trainer *trainer)
 {
     ct_evaluation *evaluation;
     ct_progress_finish(&trainer->progress);
@@ -148,5 +159,13 @@ ct_status ct_trainer_validate(ct_trainer *trainer)
     ct_status status = leads ? record_validation(trainer, evaluation->retrieval) : CT_OK;
     if (status == CT_OK && leads) status = write_report(trainer, evaluation);
     ct_evaluation_destroy(evaluation);
+    return status;
+}
+
+ct_status ct_trainer_validate(ct_trainer *trainer)
+{
+    ct_job_busy(trainer->options->job, true);
+    const ct_status status = validate(trainer);
+    ct_job_busy(trainer->options->job, false);
     return status;
 }

@@ -256,8 +256,11 @@ ct_status ct_trainer_open(const ct_train_options *options, ct_trainer *trainer)
                             .photos_per_second = -1,
                             .data_wait_share = -1};
     ct_progress_init(&trainer->progress, stderr);
+    /* Reading captions, weights and checkpoints takes as long as it takes. */
+    ct_job_busy(options->job, true);
     CT_TRY(open_start(trainer, &checkpoint));
     ct_status status = open_all(trainer, checkpoint);
+    ct_job_busy(options->job, false);
     ct_checkpoint_close(checkpoint);
     return status;
 }

@@ -431,11 +431,11 @@ static void test_calls_beyond_the_plan(void **state)
 static void test_out_of_memory(void **state)
 {
     (void)state;
-    static const char *const block[] = {"parameters", "gradients", "first moments",
-                                        "second moments", "activations"};
+    static const char *const block[] = {"parameters",    "running statistics", "gradients",
+                                        "first moments", "second moments",     "activations"};
     fixture f;
     setup(&f, true);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         ct_clip *none = NULL;
         counts.allocations = 0;
         counts.failing = i + 1;

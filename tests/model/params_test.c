@@ -58,10 +58,11 @@ static void test_layout(void **state)
     const ct_param *c = add(f.params, describe("c", shape1(5), CT_INIT_CONSTANT, 4.0f));
     assert_ok(ct_params_allocate(f.params, f.device, 1, true));
 
-    /* Values in order, each at a multiple of the alignment; trained ones adjacent without buffers.
-     */
-    assert_ptr_equal(buffer->value.data, ct_f32(&a->value) + 32);
-    assert_ptr_equal(b->value.data, ct_f32(&buffer->value) + 16);
+    /* In order, each at a multiple of the alignment; values, gradients and moments all alike, the
+     * buffers apart. */
+    assert_ptr_equal(b->value.data, ct_f32(&a->value) + 32);
+    assert_ptr_equal(c->value.data, ct_f32(&b->value) + 16);
+    assert_ptr_not_equal(buffer->value.data, NULL);
     assert_ptr_equal(b->grad.data, ct_f32(&a->grad) + 32);
     assert_ptr_equal(c->exp_avg.data, ct_f32(&b->exp_avg) + 16);
     assert_ptr_equal(c->exp_avg_sq.data, ct_f32(&b->exp_avg_sq) + 16);

@@ -50,7 +50,7 @@ void run_update(ct_optimizer *optimizer, int64_t step);
 /* Limits that just hold both batches of a reference file, for training. */
 ct_clip_limits reference_limits(const batch *first, const batch *second);
 
-/* The device under test: device_cpu.c links the CPU's, tests/gpu/model_device_cuda.c a GPU's in f32. */
+/* The device under test: the CPU's (device_cpu.c), a GPU's in f32 (tests/gpu/test_model_cuda.c). */
 CT_NODISCARD ct_status model_device_create(ct_device **out);
 
 #endif

@@ -21,7 +21,7 @@ void close_ranks(void);
 typedef struct variant {
     const char *name;
     const char *keys[8];
-    double limit; /* of a gradient's relative difference */
+    double limit; /* of a gradient's relative difference; 0: twice what another order costs */
 } variant;
 
 typedef struct model {
@@ -43,6 +43,7 @@ typedef struct pairs {
     int32_t photo_ids[BATCH];
 } pairs;
 void draw_pairs(int step, pairs *out);
+void swap_halves(const pairs *p, pairs *out);
 
 /* Forward and backward of pairs [first, first + count), and an update. */
 void run_backward(model *m, const pairs *p, int first, int count, int step);

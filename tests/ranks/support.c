@@ -81,6 +81,24 @@ void draw_pairs(int step, pairs *out)
     out->cu_seqlens[BATCH] = total;
 }
 
+void swap_halves(const pairs *p, pairs *out)
+{
+    int32_t total = 0;
+    for (int n = 0; n < BATCH; n++) {
+        const int from = (n + BATCH / 2) % BATCH;
+        const int32_t begin = p->cu_seqlens[from], length = p->cu_seqlens[from + 1] - begin;
+        memcpy(out->images + (size_t)n * SIZE * SIZE * 3,
+               p->images + (size_t)from * SIZE * SIZE * 3, SIZE * SIZE * 3);
+        memcpy(out->tokens + total, p->tokens + begin, (size_t)length * sizeof *out->tokens);
+        memcpy(out->positions + total, p->positions + begin,
+               (size_t)length * sizeof *out->positions);
+        out->photo_ids[n] = p->photo_ids[from];
+        out->cu_seqlens[n] = total;
+        total += length;
+    }
+    out->cu_seqlens[BATCH] = total;
+}
+
 void run_backward(model *m, const pairs *p, int first, int count, int step)
 {
     int32_t ends[BATCH + 1];

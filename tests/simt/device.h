@@ -179,10 +179,18 @@ template <class... P> void invoke(const void *kernel, const void *arguments)
          *static_cast<const Arguments<P...> *>(arguments));
 }
 
+/* The host's clock: time passes on the SIMT device, but it is not a GPU's. */
+uint64_t clock_nanoseconds();
+
 } // namespace simt
 
 namespace ctk
 {
+
+inline uint64_t global_nanoseconds()
+{
+    return simt::clock_nanoseconds();
+}
 
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,

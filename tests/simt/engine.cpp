@@ -3,6 +3,7 @@
 #include <alloca.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -334,6 +335,12 @@ cudaError_t launch(const Launch &launch)
                      invoke(kernel, own);
                  }};
     return enqueue_kernel(launch.stream, std::move(grid));
+}
+
+uint64_t clock_nanoseconds()
+{
+    using namespace std::chrono;
+    return (uint64_t)duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
 } // namespace simt

@@ -11,6 +11,7 @@ namespace
 {
 
 cudaError_t sticky = cudaSuccess;
+int current_device;
 thread_local cudaError_t last_error = cudaSuccess;
 
 /* An H100 SXM5's published figures, as far as a program can ask for them. CT_SIMT_SMS changes the
@@ -48,6 +49,12 @@ cudaDeviceProp properties()
     p.hostRegisterSupported = p.hostRegisterReadOnlySupported = p.memoryPoolsSupported = 1;
     p.hostNumaId = -1;
     return p;
+}
+
+/* Whether the machine has that device. A process uses one; the others are other processes'. */
+bool exists(int device)
+{
+    return device >= 0 && (uint64_t)device < environment_number("SIMT_DEVICES", 1);
 }
 
 struct ErrorText {
@@ -138,21 +145,23 @@ cudaError_t cudaGetDeviceCount(int *count)
 {
     SIMT_ENTER("stream", cudaErrorNoDevice);
     if (!count) return record(cudaErrorInvalidValue);
-    *count = 1;
+    *count = (int)environment_number("SIMT_DEVICES", 1);
     return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
     SIMT_ENTER("stream", cudaErrorUnknown);
-    return device == 0 ? cudaSuccess : record(cudaErrorInvalidDevice);
+    if (!exists(device)) return record(cudaErrorInvalidDevice);
+    current_device = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
     SIMT_ENTER(nullptr, cudaSuccess);
     if (!device) return record(cudaErrorInvalidValue);
-    *device = 0;
+    *device = current_device;
     return cudaSuccess;
 }
 
@@ -160,7 +169,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
 {
     SIMT_ENTER("stream", cudaErrorUnknown);
     if (!out) return record(cudaErrorInvalidValue);
-    if (device != 0) return record(cudaErrorInvalidDevice);
+    if (!exists(device)) return record(cudaErrorInvalidDevice);
     *out = properties();
     return cudaSuccess;
 }
@@ -169,7 +178,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 {
     SIMT_ENTER(nullptr, cudaSuccess);
     if (!value) return record(cudaErrorInvalidValue);
-    if (device != 0) return record(cudaErrorInvalidDevice);
+    if (!exists(device)) return record(cudaErrorInvalidDevice);
     cudaDeviceProp p = properties();
     const std::pair<cudaDeviceAttr, int> values[] = {
         {cudaDevAttrComputeCapabilityMajor, p.major},

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 
@@ -19,6 +20,14 @@ std::unordered_map<const void *, const char *> &objects()
     static auto *instance = new std::unordered_map<const void *, const char *>;
     return *instance;
 }
+
+/* A communicator may be aborted, which destroys it, from a second thread. */
+std::recursive_mutex &lock()
+{
+    static auto *instance = new std::recursive_mutex;
+    return *instance;
+}
+using Guard = std::lock_guard<std::recursive_mutex>;
 
 void at_exit()
 {
@@ -38,11 +47,13 @@ void start_exit_checks()
 void object_created(const void *handle, const char *kind)
 {
     start_exit_checks();
+    Guard guard(lock());
     objects()[handle] = kind;
 }
 
 void object_check(const void *handle, const char *kind, const char *call)
 {
+    Guard guard(lock());
     auto found = objects().find(handle);
     if (found == objects().end())
         fault("%s: %p is not a live %s (destroyed, or never created)", call, handle, kind);
@@ -52,12 +63,14 @@ void object_check(const void *handle, const char *kind, const char *call)
 
 void object_destroyed(const void *handle, const char *kind, const char *call)
 {
+    Guard guard(lock());
     object_check(handle, kind, call);
     objects().erase(handle);
 }
 
 void check_leaks(const char *when)
 {
+    Guard guard(lock());
     if (objects().empty()) return;
     std::map<std::string, size_t> counts;
     for (const auto &object : objects()) counts[object.second]++;

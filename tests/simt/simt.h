@@ -7,13 +7,16 @@
  *        ▼                                                  │
  *   runtime: streams, events, graphs (deferred), memory, failure injection ◄── calls of cuda/
  *        ▲                                                                     cuda*(), cublasLt*(),
- *        └── products (cuBLASLt's subset), convolutions (cuDNN's subset) ◄──── cudnnBackend*()
+ *        ├── products (cuBLASLt's subset), convolutions (cuDNN's subset) ◄──── cudnnBackend*()
+ *        └── collectives between processes (NCCL's subset) ◄────────────────── nccl*()
  *
  * One operating-system thread drives the device at a time. Environment:
  *   CT_SIMT_SEED=n      order of blocks, threads and streams (default 1; printed with every fault)
  *   CT_SIMT_FAIL=k      the k-th fallible call fails (1 is the first); CT_SIMT_FAIL_KIND=alloc, copy,
  *                       launch, stream, library or any (default) says which calls are counted
  *   CT_SIMT_COUNT=file  at exit, the number of fallible calls of that kind is written there
+ *   SIMT_DEVICES=n      as many devices are reported; each process uses the one that it sets
+ *   SIMT_NCCL_DELAY_US, SIMT_NCCL_TIMEOUT_MS: nccl.h
  * A fault (a race, a bad access, divergent barriers, misuse of the API, a leak at exit) prints one
  * report that starts with "SIMT fault:" on standard error and ends the process with SIMT_FAULT_EXIT. */
 #ifndef CT_TESTS_SIMT_SIMT_H

@@ -105,16 +105,24 @@ static void test_exact_lines(void **state)
 {
     const char *path = in_folder(*state, "metrics.jsonl");
     ct_metrics *metrics;
-    ct_step_record step = {12, 0, 1.8323450088500977, 14.285714149475098, 0.024, NAN, INFINITY, 0};
+    ct_step_record step = {12, 0, 1.8323450088500977, 14.285714149475098, 0.024, NAN, INFINITY, 0,
+                           0,  0, 0};
+    ct_step_record shared = {13, 0, 1.5, 14, 1, 2, 400, 0, 4, 0.25, 1000};
     ct_validation_record validation = {
         560, 1, {41.2, 70, 80.5, 2, 10.25}, {30.1, 59, 70, 3.5, 1.0 / 3}, 1000, 5000};
     assert_ok(ct_metrics_open(path, -1, &metrics));
     assert_ok(ct_metrics_step(metrics, &step));
+    assert_ok(ct_metrics_step(metrics, &shared));
     assert_ok(ct_metrics_validation(metrics, &validation));
     static const char expected[] =
         "{\"event\":\"train\",\"step\":12,\"epoch\":0,\"loss\":1.83234501,"
         "\"logit_scale\":14.2857141,\"lr_factor\":0.024,\"grad_norm\":null,"
         "\"photos_per_second\":null,\"data_wait_share\":0}\n"
+        "{\"event\":\"train\",\"step\":13,\"epoch\":0,\"loss\":1.5,"
+        "\"logit_scale\":14,\"lr_factor\":1,\"grad_norm\":2,"
+        "\"photos_per_second\":400,\"data_wait_share\":0,\"ranks\":4,"
+        "\"photos_per_second_per_rank\":100,\"comm_exposed_share\":0.25,"
+        "\"reduced_bytes\":1000}\n"
         "{\"event\":\"validation\",\"step\":560,\"epoch\":1,\"image_to_text\":"
         "{\"r1\":41.2,\"r5\":70,\"r10\":80.5,\"median_rank\":2,\"mean_rank\":10.25},"
         "\"text_to_image\":{\"r1\":30.1,\"r5\":59,\"r10\":70,\"median_rank\":3.5,"
@@ -125,7 +133,7 @@ static void test_exact_lines(void **state)
     const ct_step_record *steps;
     assert_ok(ct_metrics_open(path, 560, &metrics));
     assert_file_is(path, expected);
-    assert_int_equal(ct_metrics_steps(metrics, &steps), 1);
+    assert_int_equal(ct_metrics_steps(metrics, &steps), 2);
     assert_true(isnan(steps[0].grad_norm) && isnan(steps[0].photos_per_second));
     ct_metrics_close(metrics);
 }

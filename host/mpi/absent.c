@@ -3,7 +3,8 @@
 
 bool ct_mpi_available(const char **why)
 {
-    if (why) *why = "this build has no MPI (libopenmpi-dev was not found when it was configured)";
+    if (why)
+        *why = "this build has no MPI: none was found when it was configured, or CT_MPI is OFF";
     return false;
 }
 

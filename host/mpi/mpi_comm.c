@@ -1,6 +1,5 @@
 #include "mpi/mpi_comm.h"
 
-#include <limits.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -12,11 +11,15 @@
 #include "base/memory.h"
 #include "mpi/mpi_check.h"
 
+/* Numbers that a call moves over all ranks: MPI counts in int, and its implementations multiply
+ * counts by ranks in int as well. Tests build this file with a small one. */
+#ifndef CT_MPI_PIECE
+#define CT_MPI_PIECE (1 << 28)
+#endif
+
 enum {
-    MAX_STARTED = 1024, /* sums that run beside computing: buckets of a model */
-    PIECE = 1 << 28,    /* numbers a call: MPI counts in int */
-    SPINS = 200,        /* polls before the processor is given away */
-    YIELDS = 200,       /* and before sleeping */
+    SPINS = 200,  /* polls before the processor is given away */
+    YIELDS = 200, /* and before sleeping */
     SLEEP_NANOSECONDS = 50000
 };
 
@@ -33,7 +36,7 @@ typedef struct mpi_comm {
     ct_comm base;
     MPI_Op sum_bf16;
     atomic_bool aborted;
-    started started[MAX_STARTED];
+    started started[CT_MPI_MAX_STARTED];
     int started_count;
 } mpi_comm;
 
@@ -115,51 +118,92 @@ static ct_status sum_of(const mpi_comm *mpi, const ct_tensor *x, MPI_Op *op)
     return ct_fail(CT_ERR_UNSUPPORTED, "sums of %s between ranks", ct_dtype_name(x->dtype));
 }
 
-/* MPI's counts are int. */
-static ct_status count_of(const ct_tensor *x, int64_t parts, int *count)
+static int64_t at_most(int64_t numbers, int64_t limit)
 {
-    const int64_t numbers = ct_tensor_count(x) / parts;
-    if (numbers > INT_MAX)
-        return ct_fail(CT_ERR_UNSUPPORTED, "%lld numbers between ranks at once",
-                       (long long)numbers);
-    *count = (int)numbers;
+    return numbers < limit ? numbers : limit;
+}
+
+/* ---- exchanges ------------------------------------------------------------------------------ */
+
+/* `count` numbers that count as `stride` numbers of the array they are in: the next rank's are that
+ * far away. */
+static ct_status make_strided(MPI_Datatype number, int64_t count, int64_t stride, MPI_Datatype *out)
+{
+    MPI_Datatype run;
+    int number_bytes;
+    CT_MPI(MPI_Type_size(number, &number_bytes));
+    CT_MPI(MPI_Type_contiguous((int)count, number, &run));
+    CT_MPI(MPI_Type_create_resized(run, 0, (MPI_Aint)stride * number_bytes, out));
+    CT_MPI(MPI_Type_free(&run));
+    CT_MPI(MPI_Type_commit(out));
     return CT_OK;
 }
 
-/* ---- collectives ---------------------------------------------------------------------------- */
+/* MPI_Iallgather or MPI_Ialltoall: they take the same. */
+typedef int (*exchange_call)(const void *from, int from_count, MPI_Datatype from_type, void *to,
+                             int to_count, MPI_Datatype to_type, MPI_Comm comm,
+                             MPI_Request *request);
+
+/* `numbers` of each rank for each place in `to`; those of the next rank follow at once. */
+static ct_status exchange(mpi_comm *mpi, exchange_call call, void *to, const void *from,
+                          int64_t numbers, MPI_Datatype type)
+{
+    const int64_t limit = CT_MPI_PIECE / mpi->base.size;
+    MPI_Request request;
+    CT_TRY(check_alive(mpi));
+    if (numbers <= limit) {
+        CT_MPI(call(from, (int)numbers, type, to, (int)numbers, type, MPI_COMM_WORLD, &request));
+        return await(mpi, &request);
+    }
+    int bytes;
+    CT_MPI(MPI_Type_size(type, &bytes));
+    for (int64_t begin = 0; begin < numbers; begin += limit) {
+        const size_t skip = (size_t)begin * (size_t)bytes;
+        const void *piece = from == MPI_IN_PLACE ? from : (const char *)from + skip;
+        MPI_Datatype strided;
+        CT_TRY(make_strided(type, at_most(numbers - begin, limit), numbers, &strided));
+        CT_MPI(call(piece, 1, strided, (char *)to + skip, 1, strided, MPI_COMM_WORLD, &request));
+        CT_MPI(MPI_Type_free(&strided)); /* MPI keeps it as long as it needs it */
+        CT_TRY(await(mpi, &request));
+    }
+    return CT_OK;
+}
+
+static ct_status exchange_timed(mpi_comm *mpi, exchange_call call, void *to, const void *from,
+                                int64_t numbers, MPI_Datatype type)
+{
+    const double begin = ct_clock_seconds();
+    const ct_status status = exchange(mpi, call, to, from, numbers, type);
+    mpi->base.stats.exposed_seconds += ct_clock_seconds() - begin;
+    return status;
+}
 
 static ct_status all_gather(ct_comm *comm, const ct_tensor *to, const ct_tensor *from)
 {
-    mpi_comm *mpi = of(comm);
-    MPI_Request request;
-    int count = 0;
     const size_t place = (size_t)comm->rank * ct_tensor_bytes(from);
     const bool in_place = from->data == (char *)to->data + place;
-    CT_TRY(check_alive(mpi));
-    CT_TRY(count_of(from, 1, &count));
-    CT_MPI(MPI_Iallgather(in_place ? MPI_IN_PLACE : from->data, count, type_of(from), to->data,
-                          count, type_of(to), MPI_COMM_WORLD, &request));
-    return await_timed(mpi, &request);
+    return exchange_timed(of(comm), MPI_Iallgather, to->data, in_place ? MPI_IN_PLACE : from->data,
+                          ct_tensor_count(from), type_of(from));
 }
 
 static ct_status all_to_all(ct_comm *comm, const ct_tensor *to, const ct_tensor *from)
 {
-    mpi_comm *mpi = of(comm);
-    MPI_Request request;
-    int count = 0;
-    CT_TRY(check_alive(mpi));
-    CT_TRY(count_of(from, comm->size, &count));
-    CT_MPI(MPI_Ialltoall(from->data, count, type_of(from), to->data, count, type_of(to),
-                         MPI_COMM_WORLD, &request));
-    return await_timed(mpi, &request);
+    return exchange_timed(of(comm), MPI_Ialltoall, to->data, from->data,
+                          ct_tensor_count(from) / comm->size, type_of(from));
 }
 
-/* Numbers begin .. of x, at most PIECE. */
+static ct_status gather_host(ct_comm *comm, void *to, const void *from, size_t bytes)
+{
+    return exchange(of(comm), MPI_Iallgather, to, from, (int64_t)bytes, MPI_BYTE);
+}
+
+/* ---- sums ----------------------------------------------------------------------------------- */
+
+/* Numbers begin .. of x, as many as a call may take. */
 static ct_tensor piece_of(const ct_tensor *x, int64_t begin)
 {
     const ct_tensor row = ct_tensor1(x->data, x->dtype, ct_tensor_count(x));
-    const int64_t left = row.dim[0] - begin;
-    return ct_tensor_rows(&row, begin, left < PIECE ? left : PIECE);
+    return ct_tensor_rows(&row, begin, at_most(row.dim[0] - begin, CT_MPI_PIECE));
 }
 
 static ct_status start_sum(const mpi_comm *mpi, const ct_tensor *piece, MPI_Request *request)
@@ -175,7 +219,7 @@ static ct_status all_reduce(ct_comm *comm, const ct_tensor *x)
 {
     mpi_comm *mpi = of(comm);
     CT_TRY(check_alive(mpi));
-    for (int64_t begin = 0; begin < ct_tensor_count(x); begin += PIECE) {
+    for (int64_t begin = 0; begin < ct_tensor_count(x); begin += CT_MPI_PIECE) {
         const ct_tensor piece = piece_of(x, begin);
         MPI_Request request;
         CT_TRY(start_sum(mpi, &piece, &request));
@@ -197,11 +241,11 @@ static ct_status all_reduce_mean(ct_comm *comm, const ct_tensor *x)
 static ct_status next_started(mpi_comm *mpi, started **out)
 {
     CT_TRY(check_alive(mpi));
-    if (mpi->started_count == MAX_STARTED)
+    if (mpi->started_count == CT_MPI_MAX_STARTED)
         return ct_fail(CT_ERR_UNSUPPORTED,
                        "more than %d sums between ranks at once: use a larger "
                        "distributed.bucket_mib",
-                       MAX_STARTED);
+                       CT_MPI_MAX_STARTED);
     *out = &mpi->started[mpi->started_count];
     **out = (started){.request = MPI_REQUEST_NULL};
     return CT_OK;
@@ -210,7 +254,7 @@ static ct_status next_started(mpi_comm *mpi, started **out)
 static ct_status all_reduce_start(ct_comm *comm, const ct_tensor *x)
 {
     mpi_comm *mpi = of(comm);
-    for (int64_t begin = 0; begin < ct_tensor_count(x); begin += PIECE) {
+    for (int64_t begin = 0; begin < ct_tensor_count(x); begin += CT_MPI_PIECE) {
         const ct_tensor piece = piece_of(x, begin);
         started *s = NULL;
         CT_TRY(next_started(mpi, &s));
@@ -221,25 +265,57 @@ static ct_status all_reduce_start(ct_comm *comm, const ct_tensor *x)
     return CT_OK;
 }
 
-static ct_status reduce_scatter_start(ct_comm *comm, const ct_tensor *to, const ct_tensor *from)
+/* One call for all ranks' parts. */
+static ct_status start_block(mpi_comm *mpi, const ct_tensor *to, const ct_tensor *from,
+                             bool in_place, MPI_Op op)
 {
-    mpi_comm *mpi = of(comm);
+    const int count = (int)ct_tensor_count(to);
     started *s = NULL;
-    MPI_Op op;
-    int count = 0;
-    const size_t bytes = ct_tensor_bytes(to);
-    const bool in_place = to->data == (char *)from->data + (size_t)comm->rank * bytes;
     CT_TRY(next_started(mpi, &s));
-    CT_TRY(sum_of(mpi, from, &op));
-    CT_TRY(count_of(to, 1, &count));
-    if (in_place)
-        *s = (started){
-            .request = MPI_REQUEST_NULL, .to = to->data, .front = from->data, .bytes = bytes};
+    if (in_place) {
+        s->to = to->data;
+        s->front = from->data;
+        s->bytes = ct_tensor_bytes(to);
+    }
     CT_MPI(MPI_Ireduce_scatter_block(in_place ? MPI_IN_PLACE : from->data,
                                      in_place ? from->data : to->data, count, type_of(from), op,
                                      MPI_COMM_WORLD, &s->request));
     mpi->started_count++;
+    return CT_OK;
+}
+
+/* Pieces of rank `root`'s part. */
+static ct_status start_part(mpi_comm *mpi, const ct_tensor *to, const ct_tensor *part, int root,
+                            bool in_place, MPI_Op op)
+{
+    const bool own = root == mpi->base.rank;
+    for (int64_t begin = 0; begin < ct_tensor_count(part); begin += CT_MPI_PIECE) {
+        const ct_tensor sent = piece_of(part, begin), received = piece_of(to, begin);
+        started *s = NULL;
+        CT_TRY(next_started(mpi, &s));
+        CT_MPI(MPI_Ireduce(own && in_place ? MPI_IN_PLACE : sent.data, own ? received.data : NULL,
+                           (int)sent.dim[0], type_of(part), op, root, MPI_COMM_WORLD, &s->request));
+        mpi->started_count++;
+    }
+    return CT_OK;
+}
+
+static ct_status reduce_scatter_start(ct_comm *comm, const ct_tensor *to, const ct_tensor *from)
+{
+    mpi_comm *mpi = of(comm);
+    const int64_t count = ct_tensor_count(to);
+    const ct_tensor row = ct_tensor1(from->data, from->dtype, ct_tensor_count(from)),
+                    own = ct_tensor_rows(&row, comm->rank * count, count);
+    const bool in_place = to->data == own.data;
+    MPI_Op op;
+    CT_TRY(check_alive(mpi));
+    CT_TRY(sum_of(mpi, from, &op));
     comm->stats.bytes_reduced += ct_tensor_bytes(from);
+    if (row.dim[0] <= CT_MPI_PIECE) return start_block(mpi, to, from, in_place, op);
+    for (int root = 0; root < comm->size; root++) {
+        const ct_tensor part = ct_tensor_rows(&row, root * count, count);
+        CT_TRY(start_part(mpi, to, &part, root, in_place, op));
+    }
     return CT_OK;
 }
 
@@ -255,17 +331,7 @@ static ct_status finish(ct_comm *comm)
     return check_alive(mpi);
 }
 
-static ct_status gather_host(ct_comm *comm, void *to, const void *from, size_t bytes)
-{
-    mpi_comm *mpi = of(comm);
-    CT_TRY(check_alive(mpi));
-    const ct_tensor own = ct_tensor1((void *)(uintptr_t)from, CT_U8, (int64_t)bytes);
-    int count = 0;
-    MPI_Request request;
-    CT_TRY(count_of(&own, 1, &count));
-    CT_MPI(MPI_Iallgather(from, count, MPI_BYTE, to, count, MPI_BYTE, MPI_COMM_WORLD, &request));
-    return await(mpi, &request);
-}
+/* ---- the communicator ------------------------------------------------------------------------ */
 
 static void abort_all(ct_comm *comm)
 {

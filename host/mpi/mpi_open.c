@@ -45,17 +45,47 @@ static ct_status free_port(int *port)
 /* What rank 0 tells all. */
 typedef struct meeting {
     char master[CT_HOST_BYTES];
-    char token[64];
+    char token[32];
     int port;
 } meeting;
 
-/* One machine: the loopback. Several: this host's name, which the launcher reached them by too. */
+/* Loopback addresses, and those of a link, which mean nothing on other machines. */
+static bool is_local(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET6) {
+        const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+        return IN6_IS_ADDR_LOOPBACK(v6) || IN6_IS_ADDR_LINKLOCAL(v6);
+    }
+    const uint32_t v4 = ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
+    return v4 >> 24 == 127 || v4 >> 16 == 0xA9FE; /* 169.254.0.0/16 */
+}
+
+/* The number that this machine's name stands for: the others may not know the name (a container's).
+ * Where it stands for none that they could reach (127.0.1.1, say), the name stays for them to look
+ * up. */
+static ct_status find_host(char host[CT_HOST_BYTES])
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct addrinfo *addresses;
+    bool found = false;
+    if (gethostname(host, CT_HOST_BYTES - 1) != 0)
+        return ct_fail_errno(CT_ERR_IO, "this machine's name is not known");
+    if (getaddrinfo(host, NULL, &hints, &addresses) != 0) return CT_OK;
+    for (const struct addrinfo *at = addresses; at && !found; at = at->ai_next) {
+        char number[INET6_ADDRSTRLEN];
+        found = !is_local(at->ai_addr) && getnameinfo(at->ai_addr, at->ai_addrlen, number,
+                                                      sizeof number, NULL, 0, NI_NUMERICHOST) == 0;
+        if (found) snprintf(host, CT_HOST_BYTES, "%s", number);
+    }
+    freeaddrinfo(addresses);
+    return CT_OK;
+}
+
 static ct_status choose_meeting(bool one_machine, meeting *out)
 {
     uint64_t secret;
     if (one_machine) snprintf(out->master, sizeof out->master, "127.0.0.1");
-    else if (gethostname(out->master, sizeof out->master - 1) != 0)
-        return ct_fail_errno(CT_ERR_IO, "this machine's name is not known");
+    else CT_TRY(find_host(out->master));
     if (getrandom(&secret, sizeof secret, 0) != (ssize_t)sizeof secret)
         return ct_fail_errno(CT_ERR_IO, "no random numbers");
     snprintf(out->token, sizeof out->token, "%016llx", (unsigned long long)secret);
@@ -71,8 +101,8 @@ static ct_status share_meeting(ct_world *world)
     CT_MPI(MPI_Bcast(&m, sizeof m, MPI_BYTE, 0, MPI_COMM_WORLD));
     CT_TRY(status);
     if (!m.port) return ct_fail(CT_ERR_DEVICE, "rank 0 has no address to meet at");
-    memcpy(world->master, m.master, sizeof m.master);
-    memcpy(world->token, m.token, sizeof m.token);
+    snprintf(world->master, sizeof world->master, "%s", m.master);
+    snprintf(world->token, sizeof world->token, "%s", m.token);
     world->port = m.port;
     return CT_OK;
 }

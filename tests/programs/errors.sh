@@ -36,7 +36,7 @@ for program in clip-train clip-eval clip-vocab; do
     expect 2 "help" "$bin/$program"
 done
 expect 2 "stop-at: expected a whole number" train --stop-at x configs/quickstart.yaml
-expect 1 "--gpus 4: " no_gpu train --gpus 4 configs/quickstart.yaml "output=$work/gpu"
+expect 1 "--gpus: " no_gpu train --gpus 4 configs/quickstart.yaml "output=$work/gpu"
 expect 1 "device: cuda: .*; use device: cpu or auto" no_gpu train --device cuda \
     configs/quickstart.yaml "output=$work/gpu"
 expect 1 "device=tpu: .*expected .*auto" train --device tpu configs/quickstart.yaml

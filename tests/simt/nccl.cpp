@@ -65,8 +65,10 @@ ncclResult_t put_on_stream(const NcclStatePtr &state, const NcclDeferred &deferr
     std::shared_ptr<Recorded> recorded;
     if (deferred.capturing) recorded = std::make_shared<Recorded>(state);
     const NcclLaunch launch = deferred.launch;
+    /* Callers hold locks around NCCL's calls, which an abort wants too: the device, which may wait for
+     * another rank, gets no turn here. */
     const cudaError_t queued = enqueue_library_call(
-        deferred.stream, "NCCL", [state, recorded, launch] { run_launch(*state, launch); });
+        deferred.stream, "NCCL", [state, recorded, launch] { run_launch(*state, launch); }, false);
     if (queued == cudaSuccess) return ncclSuccess;
     return error(*state, ncclUnhandledCudaError,
                  std::string("Cuda failure '") + cudaGetErrorString(queued) + "'");

@@ -75,7 +75,7 @@ WorkPtr push_now(CUstream_st *stream, const char *name, Action action, bool on_h
 }
 
 cudaError_t push(CUstream_st *stream, const char *name, std::function<void()> run, bool on_host,
-                 WorkPtr *work)
+                 WorkPtr *work, bool meanwhile)
 {
     if (work) work->reset();
     if (observing()) return cudaSuccess;
@@ -87,7 +87,7 @@ cudaError_t push(CUstream_st *stream, const char *name, std::function<void()> ru
     }
     WorkPtr added = push_now(stream, name, std::move(action), on_host, nullptr);
     if (work) *work = added;
-    run_meanwhile();
+    if (meanwhile) run_meanwhile();
     return cudaSuccess;
 }
 
@@ -119,14 +119,15 @@ cudaError_t enqueue_kernel(cudaStream_t handle, Grid grid)
     return record(push(stream, "kernel", std::move(run), false, nullptr));
 }
 
-cudaError_t enqueue_library_call(cudaStream_t handle, const char *name, std::function<void()> work)
+cudaError_t enqueue_library_call(cudaStream_t handle, const char *name, std::function<void()> work,
+                                 bool meanwhile)
 {
     check_not_running(name);
     CUstream_st *stream = stream_of(handle, name);
     cudaError_t error = enter("library", cudaErrorUnknown);
     if (error != cudaSuccess) return error;
     if (observing()) announce(name, nullptr);
-    return push(stream, name, std::move(work), false, nullptr);
+    return push(stream, name, std::move(work), false, nullptr, meanwhile);
 }
 
 } // namespace simt

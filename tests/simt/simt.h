@@ -47,9 +47,11 @@ void run_grid(const Grid &grid);
 /* ---- runtime (runtime_*.cpp) ------------------------------------------------------------------- */
 
 /* Puts work at the end of a stream (NULL: the legacy default stream), or into the graph that the stream
- * is being captured into. It runs later, at the latest when something waits for it. Fails when injected. */
+ * is being captured into. It runs later, at the latest when something waits for it. meanwhile:
+ * the device may get a turn before the call returns. Fails when injected. */
 cudaError_t enqueue_kernel(cudaStream_t stream, Grid grid);
-cudaError_t enqueue_library_call(cudaStream_t stream, const char *name, std::function<void()> work);
+cudaError_t enqueue_library_call(cudaStream_t stream, const char *name, std::function<void()> work,
+                                 bool meanwhile = true);
 
 /* Whether [address, address + bytes) lies in one live allocation of device memory. */
 bool is_device_memory(const void *address, size_t bytes);

@@ -23,9 +23,9 @@ int ct_launch_children(int ranks, double grace_seconds, char **argv);
 
 /* Runs `mpirun -n ranks` of this program with argv[1...], without the option that asks for ranks;
  * argv[0] is replaced as above. Open MPI is told to oversubscribe, not to bind, to let others run
- * while waiting and to accept root, unless the environment already says otherwise. SIGINT, SIGTERM and SIGHUP become SIGUSR1 to every rank; a second one ends
- * mpirun. *exit_status = mpirun's, which is that of a rank that failed, if any. CT_ERR_UNSUPPORTED
- * when there is no mpirun. */
+ * while waiting and to accept root, unless the environment already says otherwise. SIGINT, SIGTERM
+ * and SIGHUP become SIGUSR1 to every rank; a second one ends mpirun. *exit_status = mpirun's, which
+ * is that of a rank that failed, if any. CT_ERR_UNSUPPORTED when there is no mpirun. */
 CT_NODISCARD ct_status ct_launch_mpi(int ranks, char **argv, int *exit_status);
 
 #endif

@@ -147,8 +147,8 @@ void check_not_running(const char *call);
 
 /* The stream of a handle (NULL and cudaStreamLegacy: the default one); a fault for a dead one. */
 CUstream_st *stream_of(cudaStream_t handle, const char *call);
-/* Queues behind the stream's work, or captures. *work (optional): NULL when captured. meanwhile: the
- * device may get a turn before the host goes on. */
+/* Queues behind the stream's work, or captures. *work (optional): NULL when captured. meanwhile:
+ * the device may get a turn before the host goes on. */
 cudaError_t push(CUstream_st *stream, const char *name, std::function<void()> run, bool on_host,
                  WorkPtr *work, bool meanwhile = true);
 /* Queues `action` behind the stream's work without looking at captures. */

@@ -105,8 +105,8 @@ static void test_exact_lines(void **state)
 {
     const char *path = in_folder(*state, "metrics.jsonl");
     ct_metrics *metrics;
-    ct_step_record step = {12, 0, 1.8323450088500977, 14.285714149475098, 0.024, NAN, INFINITY, 0,
-                           0,  0, 0};
+    ct_step_record step = {
+        12, 0, 1.8323450088500977, 14.285714149475098, 0.024, NAN, INFINITY, 0, 0, 0, 0};
     ct_step_record shared = {13, 0, 1.5, 14, 1, 2, 400, 0, 4, 0.25, 1000};
     ct_validation_record validation = {
         560, 1, {41.2, 70, 80.5, 2, 10.25}, {30.1, 59, 70, 3.5, 1.0 / 3}, 1000, 5000};

@@ -1,5 +1,5 @@
-/* Linear layers: products by cuBLASLt with the bias added, and the tanh GELU applied, before a
- * result is first written; the other activations follow in one pass of their own.
+/* Linear layers: products by cuBLASLt with the bias added, and the tanh GELU or its derivative
+ * applied, before a result is first written; the other activations follow in one pass of their own.
  *
  * The library wants a bias in the result's dtype, so a 16-bit product's f32 bias is first rounded
  * into the workspace, as PyTorch's autocast does; a copy of N numbers instead of one more pass over
@@ -41,12 +41,18 @@ static const void *epilogue_bias(const ct_linear_fwd_args *args)
     return args->y.dtype == CT_F32 ? args->bias.data : NULL; /* rounded: where run puts it */
 }
 
+/* The library's epilogues know the tanh GELU, in 16 bits, in rows of whole 16-byte vectors. */
+static bool has_gelu_epilogue(ct_activation act, ct_dtype dtype, int64_t columns)
+{
+    return act == CT_ACT_GELU_TANH && dtype != CT_F32 && columns % 8 == 0;
+}
+
 /* The whole layer in one kernel, where the library has it: *out->plan is NULL where not. */
 static ct_status plan_gelu(ct_cuda_device *cuda, const ct_linear_fwd_args *args, forward *out)
 {
     *out = (forward){.product = product_of(args)};
-    if (args->act != CT_ACT_GELU_TANH || !ct_tensor_present(&args->bias) ||
-        args->y.dtype == CT_F32 || out->product.n % 8 != 0)
+    if (!ct_tensor_present(&args->bias) ||
+        !has_gelu_epilogue(args->act, args->y.dtype, out->product.n))
         return CT_OK;
     const bool saves = ct_tensor_present(&args->preact);
     out->product.epilogue = saves ? CT_EPILOGUE_GELU_AUX_BIAS : CT_EPILOGUE_GELU_BIAS;
@@ -107,8 +113,13 @@ ct_status ct_cuda_linear_fwd(ct_device *device, const ct_linear_fwd_args *args)
     return f.activates ? activate(cuda, args, &f) : CT_OK;
 }
 
-/* dx = dy w. */
-static ct_cuda_product data_gradient(const ct_linear_bwd_args *args)
+typedef struct data_gradient {
+    ct_cuda_product product;
+    ct_cuda_plan *plan; /* NULL: no dx is asked for */
+    bool undoes;        /* a pass over dx, which undoes the activation before the layer, follows */
+} data_gradient;
+
+static ct_cuda_product data_product(const ct_linear_bwd_args *args)
 {
     return (ct_cuda_product){.c = args->dx.data,
                              .a = args->dy.data,
@@ -119,6 +130,35 @@ static ct_cuda_product data_gradient(const ct_linear_bwd_args *args)
                              .dtype = args->dy.dtype,
                              .c_dtype = args->dx.dtype,
                              .alpha = 1.0f};
+}
+
+/* dx = act'(preact) (dy w): one kernel where the library has it, else two. */
+static ct_status plan_data_gradient(ct_cuda_device *cuda, const ct_linear_bwd_args *args,
+                                    data_gradient *out)
+{
+    *out = (data_gradient){.product = data_product(args)};
+    if (!ct_tensor_present(&args->dx)) return CT_OK;
+    if (has_gelu_epilogue(args->act, args->dx.dtype, out->product.n)) {
+        out->product.epilogue = CT_EPILOGUE_DGELU;
+        out->product.aux = args->preact.data;
+        const ct_status status = ct_cuda_product_plan(cuda, &out->product, &out->plan);
+        if (status != CT_ERR_UNSUPPORTED) return status;
+        out->product = data_product(args);
+    }
+    out->undoes = args->act != CT_ACT_NONE;
+    return ct_cuda_product_plan(cuda, &out->product, &out->plan);
+}
+
+static ct_status run_data_gradient(ct_cuda_device *cuda, const ct_linear_bwd_args *args,
+                                   const data_gradient *dx, void *workspace)
+{
+    CT_TRY(ct_cuda_product_run(cuda, dx->plan, &dx->product, workspace));
+    if (!dx->undoes) return CT_OK;
+    const ct_activation_bwd_args undo = {
+        .dx = args->dx, .dy = args->dx, .x = args->preact, .act = args->act};
+    const ctk_launch launch = ct_cuda_launch(cuda, NULL);
+    CT_CUDA(cuda->operation, ctk_activation_bwd(&undo, &launch));
+    return CT_OK;
 }
 
 /* dw += dy^T x. */
@@ -145,14 +185,12 @@ static size_t larger(size_t a, size_t b)
 ct_status ct_cuda_linear_bwd(ct_device *device, const ct_linear_bwd_args *args)
 {
     ct_cuda_device *cuda = ct_cuda(device);
-    const bool has_dx = ct_tensor_present(&args->dx), has_dbias = ct_tensor_present(&args->dbias);
-    const ct_cuda_product dx = data_gradient(args), dw = weight_gradient(args);
-    ct_cuda_plan *dx_plan = NULL, *dw_plan;
-    size_t bytes = 0;
-    if (has_dx) {
-        CT_TRY(ct_cuda_product_plan(cuda, &dx, &dx_plan));
-        bytes = ct_cuda_product_workspace(dx_plan);
-    }
+    const bool has_dbias = ct_tensor_present(&args->dbias);
+    const ct_cuda_product dw = weight_gradient(args);
+    ct_cuda_plan *dw_plan;
+    data_gradient dx;
+    CT_TRY(plan_data_gradient(cuda, args, &dx));
+    size_t bytes = dx.plan ? ct_cuda_product_workspace(dx.plan) : 0;
     CT_TRY(ct_cuda_product_plan(cuda, &dw, &dw_plan));
     bytes = larger(bytes, ct_cuda_product_workspace(dw_plan));
     if (has_dbias)
@@ -162,12 +200,7 @@ ct_status ct_cuda_linear_bwd(ct_device *device, const ct_linear_bwd_args *args)
     CT_TRY(ct_cuda_workspace(cuda, bytes, &workspace));
     if (cuda->preparing) return CT_OK;
     const ctk_launch launch = ct_cuda_launch(cuda, workspace);
-    if (args->act != CT_ACT_NONE) {
-        const ct_activation_bwd_args preact = {
-            .dx = args->dy, .dy = args->dy, .x = args->preact, .act = args->act};
-        CT_CUDA(cuda->operation, ctk_activation_bwd(&preact, &launch));
-    }
     if (has_dbias) CT_CUDA(cuda->operation, ctk_column_sums(&args->dbias, &args->dy, &launch));
     CT_TRY(ct_cuda_product_run(cuda, dw_plan, &dw, workspace));
-    return has_dx ? ct_cuda_product_run(cuda, dx_plan, &dx, workspace) : CT_OK;
+    return dx.plan ? run_data_gradient(cuda, args, &dx, workspace) : CT_OK;
 }

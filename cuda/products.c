@@ -115,10 +115,22 @@ static cublasLtEpilogue_t library_epilogue(int64_t epilogue)
         return CUBLASLT_EPILOGUE_GELU_BIAS;
     case CT_EPILOGUE_GELU_AUX_BIAS:
         return CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+    case CT_EPILOGUE_DGELU:
+        return CUBLASLT_EPILOGUE_DGELU;
     case CT_EPILOGUE_NONE:
         break;
     }
     return CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+static bool has_bias(int64_t epilogue)
+{
+    return epilogue != CT_EPILOGUE_NONE && epilogue != CT_EPILOGUE_DGELU;
+}
+
+static bool has_aux(int64_t epilogue)
+{
+    return epilogue == CT_EPILOGUE_GELU_AUX_BIAS || epilogue == CT_EPILOGUE_DGELU;
 }
 
 static ct_status set(const ct_cuda_device *cuda, cublasLtMatmulDesc_t matmul,
@@ -143,8 +155,10 @@ static ct_status describe_matmul(const ct_cuda_device *cuda, ct_cuda_plan *plan)
     CT_TRY(set(cuda, plan->matmul, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     /* The choice of an algorithm reads the alignment of pointers that run sets, nothing else. */
     const void *aligned = (const void *)(uintptr_t)key->bias_alignment;
-    CT_TRY(set(cuda, plan->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &aligned, sizeof aligned));
-    if (key->epilogue != CT_EPILOGUE_GELU_AUX_BIAS) return CT_OK;
+    if (has_bias(key->epilogue))
+        CT_TRY(
+            set(cuda, plan->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &aligned, sizeof aligned));
+    if (!has_aux(key->epilogue)) return CT_OK;
     aligned = (const void *)(uintptr_t)key->c_alignment;
     CT_TRY(set(cuda, plan->matmul, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aligned,
                sizeof aligned));
@@ -279,10 +293,10 @@ size_t ct_cuda_product_workspace(const ct_cuda_plan *plan)
 ct_status ct_cuda_product_run(ct_cuda_device *cuda, ct_cuda_plan *plan,
                               const ct_cuda_product *product, void *workspace)
 {
-    if (product->epilogue != CT_EPILOGUE_NONE)
+    if (has_bias(product->epilogue))
         CT_TRY(set(cuda, plan->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product->bias,
                    sizeof product->bias));
-    if (product->epilogue == CT_EPILOGUE_GELU_AUX_BIAS)
+    if (has_aux(product->epilogue))
         CT_TRY(set(cuda, plan->matmul, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &product->aux,
                    sizeof product->aux));
     CT_CUBLAS(cuda->operation,

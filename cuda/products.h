@@ -11,16 +11,18 @@
 
 typedef enum ct_cuda_epilogue {
     CT_EPILOGUE_NONE,
-    CT_EPILOGUE_BIAS,         /* c + bias */
-    CT_EPILOGUE_GELU_BIAS,    /* gelu(c + bias), the tanh approximation */
-    CT_EPILOGUE_GELU_AUX_BIAS /* that, and aux = c + bias */
+    CT_EPILOGUE_BIAS,          /* c + bias */
+    CT_EPILOGUE_GELU_BIAS,     /* gelu(c + bias), the tanh approximation */
+    CT_EPILOGUE_GELU_AUX_BIAS, /* that, and aux = c + bias */
+    CT_EPILOGUE_DGELU          /* c gelu'(aux): backward of the same */
 } ct_cuda_epilogue;
 
 typedef struct ct_cuda_product {
     void *c;           /* (m, n) */
-    void *aux;         /* (m, n) of c's dtype, GELU_AUX_BIAS; n a multiple of 8 */
+    void *aux;         /* (m, n) of c's dtype; n a multiple of 8. Written by GELU_AUX_BIAS, read by
+                          DGELU */
     const void *a, *b; /* (m, k), (k, n); transposed: (k, m), (n, k) */
-    const void *bias;  /* (n) of c's dtype, as the library demands */
+    const void *bias;  /* (n) of c's dtype, as the library demands; not with DGELU */
     int64_t m, n, k;   /* > 0 */
     bool transpose_a, transpose_b;
     ct_dtype dtype;   /* of a and b */

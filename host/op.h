@@ -215,14 +215,16 @@ typedef struct ct_linear_fwd_args {
     ct_activation act;
 } ct_linear_fwd_args;
 
+/* Of a layer without an activation of its own; one before it, x = act(preact), is undone in the
+ * same pass: dx = act'(preact) (dy w) is then the gradient of preact, not of x. */
 typedef struct ct_linear_bwd_args {
-    ct_tensor dx;     /* (M, K) = optional */
+    ct_tensor dx;     /* (M, K) = optional; may have been rounded before act' was applied too */
     ct_tensor dw;     /* (N, K) += */
     ct_tensor dbias;  /* (N) += optional */
-    ct_tensor dy;     /* (M, N); with an activation it is overwritten by d preact */
+    ct_tensor dy;     /* (M, N) */
     ct_tensor x;      /* (M, K) */
     ct_tensor w;      /* (N, K) */
-    ct_tensor preact; /* (M, N), only with an activation */
+    ct_tensor preact; /* (M, K), only with an activation: what its linear_fwd saved */
     ct_activation act;
 } ct_linear_bwd_args;
 

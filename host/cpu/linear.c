@@ -124,11 +124,11 @@ ct_status ct_cpu_linear_bwd(ct_device *device, const ct_linear_bwd_args *args)
     void *scratch;
     CT_TRY(ct_cpu_workspace(cpu, ct_cpu_column_sums_bytes(cpu, n), &scratch));
     if (cpu->preparing) return CT_OK;
-    if (args->act != CT_ACT_NONE)
+    CT_TRY(linear_products(cpu, args));
+    if (args->act != CT_ACT_NONE && ct_tensor_present(&args->dx))
         CT_TRY(ct_cpu_activation_bwd(
             device, &(ct_activation_bwd_args){
-                        .dx = args->dy, .dy = args->dy, .x = args->preact, .act = args->act}));
-    CT_TRY(linear_products(cpu, args));
+                        .dx = args->dx, .dy = args->dx, .x = args->preact, .act = args->act}));
     if (ct_tensor_present(&args->dbias))
         ct_cpu_column_sums(cpu, ct_f32(&args->dbias), ct_f32(&args->dy), m, n, scratch);
     return CT_OK;

@@ -303,14 +303,14 @@ static ct_status ffn_backward(const ct_distilbert *bert, int64_t index, const ct
 {
     const layer *l = &bert->layers[index];
     const size_t mark = ct_arena_mark(exec->activations);
-    ct_tensor dbranch, dactive = l->active, dhidden = *d;
+    ct_tensor dbranch, dpreact = l->preact, dhidden = *d;
     CT_TRY(ct_exec_push(exec, &dhidden));
-    CT_TRY(ct_exec_push(exec, &dactive));
+    CT_TRY(ct_exec_push(exec, &dpreact));
     CT_TRY(ct_norm_backward(&l->output_norm, exec, d));
     CT_TRY(ct_dropout_branch(exec, &dbranch, d, bert->config.dropout, output_site(index)));
-    CT_TRY(ct_linear_backward(&l->lin2, exec, &dactive, &dbranch, &l->active, NULL, CT_ACT_NONE));
-    CT_TRY(ct_linear_backward(&l->lin1, exec, &dhidden, &dactive, &l->hidden, &l->preact,
-                              bert->config.activation));
+    CT_TRY(ct_linear_backward_through(&l->lin2, exec, &dpreact, &dbranch, &l->active, &l->preact,
+                                      bert->config.activation));
+    CT_TRY(ct_linear_backward(&l->lin1, exec, &dhidden, &dpreact, &l->hidden));
     CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *d, .a = *d, .b = dhidden}));
     ct_arena_release(exec->activations, mark);
     return CT_OK;
@@ -331,7 +331,7 @@ static ct_status attention_backward(const ct_distilbert *bert, int64_t index, co
     const ct_tensor o = ct_tensor2(l->o.data, l->o.dtype, o_dim[0], config->width);
 
     CT_TRY(ct_norm_backward(&l->attention_norm, exec, d));
-    CT_TRY(ct_linear_backward(&l->out_lin, exec, &drows, d, &o, NULL, CT_ACT_NONE));
+    CT_TRY(ct_linear_backward(&l->out_lin, exec, &drows, d, &o));
     CT_TRY(ct_op_attention_bwd(
         exec, &(ct_attention_bwd_args){
                   .dqkv = qkv_rows,
@@ -345,7 +345,7 @@ static ct_status attention_backward(const ct_distilbert *bert, int64_t index, co
                   .scale = 1.0f / sqrtf((float)o_dim[2]),
                   .dropout = config->attention_dropout,
                   .key = ct_dropout_key(exec, attention_site(index))}));
-    CT_TRY(ct_linear_backward(&l->qkv, exec, &drows, &dqkv, &l->x, NULL, CT_ACT_NONE));
+    CT_TRY(ct_linear_backward(&l->qkv, exec, &drows, &dqkv, &l->x));
     CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *d, .a = *d, .b = drows}));
     ct_arena_release(exec->activations, mark);
     return CT_OK;

@@ -51,8 +51,14 @@ ct_status ct_linear_forward(const ct_linear *linear, const ct_exec *exec, const 
 }
 
 ct_status ct_linear_backward(const ct_linear *linear, const ct_exec *exec, const ct_tensor *dx,
-                             const ct_tensor *dy, const ct_tensor *x, const ct_tensor *preact,
-                             ct_activation act)
+                             const ct_tensor *dy, const ct_tensor *x)
+{
+    return ct_linear_backward_through(linear, exec, dx, dy, x, NULL, CT_ACT_NONE);
+}
+
+ct_status ct_linear_backward_through(const ct_linear *linear, const ct_exec *exec,
+                                     const ct_tensor *dx, const ct_tensor *dy, const ct_tensor *x,
+                                     const ct_tensor *preact, ct_activation act)
 {
     ct_linear_bwd_args args = {
         .dx = *dx,

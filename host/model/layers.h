@@ -40,11 +40,17 @@ CT_NODISCARD ct_status ct_linear_forward(const ct_linear *linear, const ct_exec 
                                          const ct_tensor *x, const ct_tensor *y,
                                          const ct_tensor *preact, ct_activation act);
 
-/* dx (M, inputs) =; with an activation dy is overwritten. */
+/* dx (M, inputs) =. */
 CT_NODISCARD ct_status ct_linear_backward(const ct_linear *linear, const ct_exec *exec,
                                           const ct_tensor *dx, const ct_tensor *dy,
-                                          const ct_tensor *x, const ct_tensor *preact,
-                                          ct_activation act);
+                                          const ct_tensor *x);
+
+/* Where x = act(preact), what ct_linear_forward of the layer before made and kept: dpreact (M,
+ * inputs) = is the gradient of that layer's product. */
+CT_NODISCARD ct_status ct_linear_backward_through(const ct_linear *linear, const ct_exec *exec,
+                                                  const ct_tensor *dpreact, const ct_tensor *dy,
+                                                  const ct_tensor *x, const ct_tensor *preact,
+                                                  ct_activation act);
 
 /* ---- layer normalisation ------------------------------------------------------------------ */
 

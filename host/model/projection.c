@@ -114,7 +114,7 @@ ct_status ct_projection_backward(ct_projection *projection, const ct_exec *exec,
 {
     ct_projection *p = projection;
     if (p->kind == CT_PROJECTION_LINEAR) {
-        CT_TRY(ct_linear_backward(&p->fc1, exec, dx, dy, &p->x, NULL, CT_ACT_NONE));
+        CT_TRY(ct_linear_backward(&p->fc1, exec, dx, dy, &p->x));
         return ct_gradients_done(exec, p->fc1.weight, p->fc1.weight);
     }
 
@@ -122,12 +122,12 @@ ct_status ct_projection_backward(ct_projection *projection, const ct_exec *exec,
     CT_TRY(ct_exec_push(exec, &dhidden));
     CT_TRY(ct_norm_backward(&p->norm, exec, dy));
     CT_TRY(ct_dropout_branch(exec, &dbranch, dy, p->dropout, p->dropout_layer));
-    CT_TRY(ct_linear_backward(&p->fc2, exec, &dhidden, &dbranch, &p->active, NULL, CT_ACT_NONE));
+    CT_TRY(ct_linear_backward(&p->fc2, exec, &dhidden, &dbranch, &p->active));
     CT_TRY(ct_op_activation_bwd(
         exec, &(ct_activation_bwd_args){
                   .dx = dhidden, .dy = dhidden, .x = p->hidden, .act = CT_ACT_GELU}));
     CT_TRY(ct_op_add(exec, &(ct_add_args){.y = dhidden, .a = dhidden, .b = *dy}));
-    CT_TRY(ct_linear_backward(&p->fc1, exec, dx, &dhidden, &p->x, NULL, CT_ACT_NONE));
+    CT_TRY(ct_linear_backward(&p->fc1, exec, dx, &dhidden, &p->x));
     ct_arena_release(exec->activations, p->mark);
     return ct_gradients_done(exec, p->fc1.weight, p->norm.beta);
 }

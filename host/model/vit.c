@@ -339,12 +339,12 @@ static ct_status ffn_backward(const ct_vit *vit, const layer *l, const ct_exec *
                               const ct_tensor *d)
 {
     const size_t mark = ct_arena_mark(exec->activations);
-    ct_tensor dactive = l->active, dnorm = rows(vit, vit->config.width);
-    CT_TRY(ct_exec_push(exec, &dactive));
+    ct_tensor dpreact = l->preact, dnorm = rows(vit, vit->config.width);
+    CT_TRY(ct_exec_push(exec, &dpreact));
     CT_TRY(ct_exec_push(exec, &dnorm));
-    CT_TRY(ct_linear_backward(&l->fc2, exec, &dactive, d, &l->active, NULL, CT_ACT_NONE));
-    CT_TRY(ct_linear_backward(&l->fc1, exec, &dnorm, &dactive, &l->norm2_out, &l->preact,
-                              CT_ACT_GELU));
+    CT_TRY(ct_linear_backward_through(&l->fc2, exec, &dpreact, d, &l->active, &l->preact,
+                                      CT_ACT_GELU));
+    CT_TRY(ct_linear_backward(&l->fc1, exec, &dnorm, &dpreact, &l->norm2_out));
     CT_TRY(ct_norm_backward_skip(&l->norm2, exec, &dnorm, d));
     ct_arena_release(exec->activations, mark);
     return CT_OK;
@@ -363,7 +363,7 @@ static ct_status attention_backward(const ct_vit *vit, const layer *l, const ct_
     CT_TRY(ct_exec_push(exec, &dqkv));
     dqkv_rows.data = dqkv.data;
     const ct_tensor o = ct_tensor2(l->o.data, l->o.dtype, dim[0], config->width);
-    CT_TRY(ct_linear_backward(&l->proj, exec, &drows, d, &o, NULL, CT_ACT_NONE));
+    CT_TRY(ct_linear_backward(&l->proj, exec, &drows, d, &o));
     CT_TRY(ct_op_attention_bwd(
         exec,
         &(ct_attention_bwd_args){.dqkv = dqkv_rows,
@@ -374,7 +374,7 @@ static ct_status attention_backward(const ct_vit *vit, const layer *l, const ct_
                                  .cu_seqlens = starts_of(vit, vit->x.dim[0] + 1),
                                  .max_seqlen = (int)(1 + patches_of(config)),
                                  .scale = 1.0f / sqrtf((float)dim[2])}));
-    CT_TRY(ct_linear_backward(&l->qkv, exec, &drows, &dqkv, &l->norm1_out, NULL, CT_ACT_NONE));
+    CT_TRY(ct_linear_backward(&l->qkv, exec, &drows, &dqkv, &l->norm1_out));
     CT_TRY(ct_norm_backward_skip(&l->norm1, exec, &drows, d));
     ct_arena_release(exec->activations, mark);
     return CT_OK;

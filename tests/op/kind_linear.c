@@ -44,14 +44,13 @@ double ct_reference_activation_derivative(double x, ct_activation act)
 
 /* ---- linear -------------------------------------------------------------------------------- */
 
-enum { P_M, P_K, P_N, P_BIAS, P_ACT, P_DX };
-enum { X, W, BIAS, Y, PREACT };
+enum { P_M, P_K, P_N, P_BIAS, P_ACT, P_DX, P_BEFORE };
+enum { X, W, BIAS, Y, PREACT, ACTIVE };
 
 static void linear_setup(ct_case_run *run)
 {
-    const int64_t *p = run->p, out[] = {p[P_M], p[P_N], 0};
-    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE,
-                              (const int64_t[]){p[P_M], p[P_K], 0}, false);
+    const int64_t *p = run->p, in[] = {p[P_M], p[P_K], 0}, out[] = {p[P_M], p[P_N], 0};
+    ct_slot *x = ct_case_slot(run, X, "x", CT_SLOT_INPUT, CT_CASE_COMPUTE, in, false);
     ct_slot *w = ct_case_slot(run, W, "w", CT_SLOT_PARAM, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_N], p[P_K], 0}, false);
     ct_slot *bias = ct_case_slot(run, BIAS, "bias", CT_SLOT_PARAM, CT_F32,
@@ -59,6 +58,7 @@ static void linear_setup(ct_case_run *run)
     ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE, out, false);
     ct_slot *preact =
         ct_case_slot(run, PREACT, "preact", CT_SLOT_SAVED, CT_CASE_COMPUTE, out, !p[P_ACT]);
+    ct_case_slot(run, ACTIVE, "active", CT_SLOT_SAVED, CT_CASE_COMPUTE, in, !p[P_BEFORE]);
     y->terms = preact->terms = (double)(p[P_K] + 1);
     x->grad_terms = (double)p[P_N];
     w->grad_terms = bias->grad_terms = (double)p[P_M];
@@ -71,49 +71,73 @@ static void linear_fill(ct_case_run *run)
     for (int64_t i = 0; i < run->slot[W].count; i++) run->slot[W].v[i] /= sqrt((double)run->p[P_K]);
 }
 
+static bool has_activation_before(const ct_case_run *run)
+{
+    return run->p[P_BEFORE] != CT_ACT_NONE;
+}
+
+/* What the layer multiplies by w. */
+static const ct_slot *operand(const ct_case_run *run)
+{
+    return &run->slot[has_activation_before(run) ? ACTIVE : X];
+}
+
 static void linear_ref_fwd(ct_case_run *run)
 {
     const int64_t k = run->p[P_K], n = run->p[P_N];
+    ct_slot *active = &run->slot[ACTIVE];
+    for (int64_t i = 0; i < active->count; i++)
+        active->v[i] = ct_case_stored(
+            run, active,
+            ct_reference_activation(run->slot[X].v[i], (ct_activation)run->p[P_BEFORE]));
     for (int64_t i = 0; i < run->slot[Y].count; i++) {
         double sum = run->p[P_BIAS] ? run->slot[BIAS].v[i % n] : 0;
         for (int64_t j = 0; j < k; j++)
-            sum += run->slot[X].v[i / n * k + j] * run->slot[W].v[i % n * k + j];
+            sum += operand(run)->v[i / n * k + j] * run->slot[W].v[i % n * k + j];
         if (run->p[P_ACT])
             sum = run->slot[PREACT].v[i] = ct_case_stored(run, &run->slot[PREACT], sum);
         run->slot[Y].v[i] = ct_reference_activation(sum, (ct_activation)run->p[P_ACT]);
     }
 }
 
-static double slope(const ct_case_run *run, int64_t i)
+static double slope(const ct_case_run *run, int s, int64_t i, ct_activation act)
 {
-    const ct_activation act = (ct_activation)run->p[P_ACT];
     if (act == CT_ACT_RELU) run = run->decisions;
-    return ct_reference_activation_derivative(run->slot[PREACT].v[i], act);
+    return ct_reference_activation_derivative(run->slot[s].v[i], act);
 }
 
 static void linear_ref_bwd(ct_case_run *run)
 {
     const int64_t k = run->p[P_K], n = run->p[P_N];
+    const ct_activation act = (ct_activation)run->p[P_ACT];
+    const ct_activation before = (ct_activation)run->p[P_BEFORE];
     const ct_slot *slot = run->slot;
     for (int s = X; s <= BIAS; s++)
         for (int64_t i = 0; i < slot[s].count; i++) slot[s].g[i] = 0;
     for (int64_t i = 0; i < slot[Y].count; i++) {
         double g = slot[Y].g[i];
-        if (run->p[P_ACT]) g = ct_case_stored(run, &slot[Y], g * slope(run, i));
+        if (act) g = ct_case_stored(run, &slot[Y], g * slope(run, PREACT, i, act));
         if (run->p[P_BIAS]) slot[BIAS].g[i % n] += g;
         for (int64_t j = 0; j < k; j++) {
             slot[X].g[i / n * k + j] += g * slot[W].v[i % n * k + j];
-            slot[W].g[i % n * k + j] += g * slot[X].v[i / n * k + j];
+            slot[W].g[i % n * k + j] += g * operand(run)->v[i / n * k + j];
         }
     }
+    for (int64_t i = 0; before && i < slot[X].count; i++)
+        slot[X].g[i] = ct_case_stored(run, &slot[X], slot[X].g[i]) * slope(run, X, i, before);
 }
 
 static ct_status linear_fwd(ct_case_run *run)
 {
     const ct_slot *slot = run->slot;
+    if (has_activation_before(run))
+        CT_TRY(ct_op_activation_fwd(
+            &run->exec, &(ct_activation_fwd_args){.y = slot[ACTIVE].t,
+                                                  .x = slot[X].t,
+                                                  .act = (ct_activation)run->p[P_BEFORE]}));
     return ct_op_linear_fwd(&run->exec, &(ct_linear_fwd_args){.y = slot[Y].t,
                                                               .preact = slot[PREACT].t,
-                                                              .x = slot[X].t,
+                                                              .x = operand(run)->t,
                                                               .w = slot[W].t,
                                                               .bias = slot[BIAS].t,
                                                               .act = (ct_activation)run->p[P_ACT]});
@@ -122,14 +146,22 @@ static ct_status linear_fwd(ct_case_run *run)
 static ct_status linear_bwd(ct_case_run *run)
 {
     const ct_slot *slot = run->slot;
-    return ct_op_linear_bwd(&run->exec, &(ct_linear_bwd_args){.dx = slot[X].d,
-                                                              .dw = slot[W].d,
-                                                              .dbias = slot[BIAS].d,
-                                                              .dy = slot[Y].d,
-                                                              .x = slot[X].t,
-                                                              .w = slot[W].t,
-                                                              .preact = slot[PREACT].t,
-                                                              .act = (ct_activation)run->p[P_ACT]});
+    if (run->p[P_ACT])
+        CT_TRY(ct_op_activation_bwd(
+            &run->exec, &(ct_activation_bwd_args){.dx = slot[Y].d,
+                                                  .dy = slot[Y].d,
+                                                  .x = slot[PREACT].t,
+                                                  .act = (ct_activation)run->p[P_ACT]}));
+    const bool before = has_activation_before(run);
+    return ct_op_linear_bwd(&run->exec,
+                            &(ct_linear_bwd_args){.dx = slot[X].d,
+                                                  .dw = slot[W].d,
+                                                  .dbias = slot[BIAS].d,
+                                                  .dy = slot[Y].d,
+                                                  .x = operand(run)->t,
+                                                  .w = slot[W].t,
+                                                  .preact = before ? slot[X].t : (ct_tensor){0},
+                                                  .act = (ct_activation)run->p[P_BEFORE]});
 }
 
 static double linear_flops(const int64_t *p, bool backward)

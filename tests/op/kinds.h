@@ -20,7 +20,8 @@ extern const ct_kind ct_kind_batchnorm_eval;
 extern const ct_kind ct_kind_maxpool;
 /* {N, H, W, C} */
 extern const ct_kind ct_kind_avgpool;
-/* {M, K, N, bias, activation, dx}; dx 0: the gradient of x is not wanted */
+/* {M, K, N, bias, activation, dx, before}; dx 0: the gradient of x is not wanted; before: the
+ * activation that x goes through first */
 extern const ct_kind ct_kind_linear;
 /* {count, activation, alias}; alias 1: y is x and dx is dy */
 extern const ct_kind ct_kind_activation;

@@ -7,7 +7,7 @@
 
 #include "op.h"
 
-enum { X_ID = 1, W_ID = 2, Y_ID = 3 };
+enum { X_ID = 1, W_ID = 2, Y_ID = 3, SUM_ID = 4, SQUARE_SUM_ID = 5 };
 enum { MAX_CONFIGS = 128 };
 
 /* ---- the problem ---------------------------------------------------------------------------- */
@@ -52,12 +52,13 @@ void ct_cuda_conv_describe(const ct_cuda_conv_problem *problem, char text[CT_CUD
     const ct_cuda_conv_problem *p = problem;
     snprintf(text, CT_CUDA_CONV_TEXT,
              "%s %s x %lldx%lldx%lldx%lld w %lldx%lldx%lldx%lld y %lldx%lldx%lldx%lld "
-             "stride %lldx%lld pad %lld%s%s",
+             "stride %lldx%lld pad %lld%s%s%s",
              ct_cuda_conv_operation(p), ct_dtype_name((ct_dtype)p->dtype), (long long)p->n,
              (long long)p->h, (long long)p->w, (long long)p->ci, (long long)p->co, (long long)p->kh,
              (long long)p->kw, (long long)p->ci, (long long)p->n, (long long)p->ho,
              (long long)p->wo, (long long)p->co, (long long)p->stride_h, (long long)p->stride_w,
-             (long long)p->pad, p->tf32 ? " tf32" : "", p->deterministic ? " deterministic" : "");
+             (long long)p->pad, p->tf32 ? " tf32" : "", p->deterministic ? " deterministic" : "",
+             p->sums ? " sums" : "");
 }
 
 bool ct_cuda_conv_accumulates(const ct_cuda_conv_problem *problem)
@@ -92,6 +93,9 @@ static bool allowed(const ct_cuda_conv_problem *problem, const ct_cudnn_engine *
                         note(CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6) |
                         note(CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13);
     if (problem->deterministic) excluded |= note(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC);
+    /* cuDNN 9.19 does not note it, but what it compiles for sums adds by atomics (RED.ADD.F32 in
+     * its code for sm_80, sm_90 and sm_100), in any order. */
+    if (problem->deterministic && problem->sums && engine->runtime_compiled) return false;
     if (problem->dtype == CT_F32 && !problem->tf32)
         excluded |=
             note(CUDNN_NUMERICAL_NOTE_TENSOR_CORE) | note(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
@@ -162,13 +166,36 @@ static const struct {
                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
 };
 
+/* The sums of y's values and of their squares, a channel each. */
+static ct_status make_sums(ct_cudnn_owner *owner, const ct_cudnn_target *target,
+                           const ct_cuda_conv_problem *problem, cudnnBackendDescriptor_t y,
+                           cudnnBackendDescriptor_t *out)
+{
+    const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
+    const cudnnGenStatsMode_t mode = CUDNN_GENSTATS_SUM_SQSUM;
+    const int64_t channels[] = {1, 1, 1, problem->co};
+    cudnnBackendDescriptor_t sum, square_sum;
+    CT_TRY(ct_cudnn_make_tensor(owner, target->operation, SUM_ID, compute, channels, &sum));
+    CT_TRY(ct_cudnn_make_tensor(owner, target->operation, SQUARE_SUM_ID, compute, channels,
+                                &square_sum));
+    const ct_cudnn_attribute attributes[] = {
+        {CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_TYPE_GENSTATS_MODE, 1, &mode},
+        {CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute},
+        {CUDNN_ATTR_OPERATION_GENSTATS_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &y},
+        {CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &sum},
+        {CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &square_sum},
+    };
+    return ct_cudnn_make(owner, target->operation, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR,
+                         attributes, 5, out);
+}
+
 static ct_status make_graph(ct_cudnn_owner *owner, const ct_cudnn_target *target,
                             const ct_cuda_conv_problem *problem, cudnnBackendDescriptor_t *out)
 {
     const ct_cuda_conv_problem *p = problem;
     const cudnnDataType_t dtype = cudnn_dtype(p->dtype);
     const float alpha = 1.0f, beta = ct_cuda_conv_accumulates(p) ? 1.0f : 0.0f;
-    cudnnBackendDescriptor_t convolution, x, w, y, operation;
+    cudnnBackendDescriptor_t convolution, x, w, y, steps[2];
     CT_TRY(make_convolution(owner, target, p, &convolution));
     CT_TRY(ct_cudnn_make_tensor(owner, target->operation, X_ID, dtype,
                                 (int64_t[]){p->n, p->h, p->w, p->ci}, &x));
@@ -185,8 +212,9 @@ static ct_status make_graph(ct_cudnn_owner *owner, const ct_cudnn_target *target
         {operations[p->direction].beta, CUDNN_TYPE_FLOAT, 1, &beta},
     };
     CT_TRY(ct_cudnn_make(owner, target->operation, operations[p->direction].type, attributes, 6,
-                         &operation));
-    return ct_cudnn_make_graph(owner, target, operation, out);
+                         &steps[0]));
+    if (p->sums) CT_TRY(make_sums(owner, target, p, y, &steps[1]));
+    return ct_cudnn_make_graph(owner, target, steps, p->sums ? 2 : 1, out);
 }
 
 /* ---- plans ---------------------------------------------------------------------------------- */
@@ -295,8 +323,12 @@ done:
 }
 
 ct_status ct_cuda_conv_plan_run(const ct_cudnn_target *target, const ct_cuda_conv_plan *plan,
-                                void *x, void *w, void *y, void *workspace)
+                                const ct_cuda_conv_problem *problem,
+                                const ct_cuda_conv_memory *memory)
 {
-    static const int64_t ids[] = {X_ID, W_ID, Y_ID};
-    return ct_cudnn_run(target, plan->plan, ids, (void *[]){x, w, y}, 3, workspace);
+    static const int64_t ids[] = {X_ID, W_ID, Y_ID, SUM_ID, SQUARE_SUM_ID};
+    void *const pointers[] = {memory->x, memory->w, memory->y, memory->sums,
+                              problem->sums ? memory->sums + problem->co : NULL};
+    return ct_cudnn_run(target, plan->plan, ids, pointers, problem->sums ? 5 : 3,
+                        memory->workspace);
 }

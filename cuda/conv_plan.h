@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 typedef enum ct_cuda_conv_direction {
-    CT_CUDA_CONV_FWD,       /* y  = x * w */
+    CT_CUDA_CONV_FWD,       /* y  = x * w, and with `sums` sums over y's pixels */
     CT_CUDA_CONV_BWD_DATA,  /* dx = dy * w transposed */
     CT_CUDA_CONV_BWD_FILTER /* dw = (f32: +=) x * dy */
 } ct_cuda_conv_direction;
@@ -23,9 +23,10 @@ typedef struct ct_cuda_conv_problem {
     int64_t pad;           /* on all four sides */
     int64_t tf32;          /* f32 operands may be rounded to 10 bits of mantissa */
     int64_t deterministic; /* the same bits every time */
+    int64_t sums;          /* FWD: sums over y's pixels, and of their squares, in the same kernel */
 } ct_cuda_conv_problem;
 
-/* The problem of these tensors; tf32 and deterministic are the caller's to set.
+/* The problem of these tensors; tf32, deterministic and sums are the caller's to set.
  *
  * Patches that stand side by side (kw = stride_w, no padding, as a vision transformer's) are one
  * pixel each of kw ci channels in the very same memory, so kw becomes 1 and the 3 channels of a
@@ -73,9 +74,18 @@ CT_NODISCARD ct_status ct_cuda_conv_plan_of(const ct_cudnn_target *target,
                                             const ct_cuda_conv_problem *problem,
                                             const ct_cudnn_engine *engine, ct_cuda_conv_plan *plan);
 
-/* Queues it. x, w, y as in ct_cuda_conv_problem; the direction says which one is written. */
+/* What a plan works on, as in ct_cuda_conv_problem; the direction says which of x, w, y is written.
+ */
+typedef struct ct_cuda_conv_memory {
+    void *x, *w, *y;
+    float *sums; /* (2, co): of y and of its squares; NULL exactly when the problem asks for none */
+    void *workspace;
+} ct_cuda_conv_memory;
+
+/* Queues it. */
 CT_NODISCARD ct_status ct_cuda_conv_plan_run(const ct_cudnn_target *target,
-                                             const ct_cuda_conv_plan *plan, void *x, void *w,
-                                             void *y, void *workspace);
+                                             const ct_cuda_conv_plan *plan,
+                                             const ct_cuda_conv_problem *problem,
+                                             const ct_cuda_conv_memory *memory);
 
 #endif

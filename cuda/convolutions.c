@@ -7,10 +7,18 @@
  * once, in the workspace, and ctk_accumulate adds that to dw. Frameworks with automatic mixed
  * precision do the same.
  *
+ * The moments that batch normalisation wants of y can come with it: cuDNN has kernels that sum y
+ * and its squares as they write them, which saves a reading of y. Those for bf16 are compiled at
+ * run time, half a second a shape, are of sm_80's kind on every GPU, and add by atomics, so that
+ * they are out of the question while determinism is asked for; f16 has ready ones that are not.
+ * Whether one is faster than the best plain kernel and a pass is for a GPU to say: a device uses
+ * them only when asked to (ct_cuda_options.fused_statistics).
+ *
  * Biases (patch embeddings only) are added by ctk_bias_activation; their gradients are column sums.
  */
 #include "cuda/convolutions.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,7 +139,7 @@ static ct_status choose(ct_cuda_device *cuda, const ct_cuda_conv_problem *proble
     return out->plan ? CT_OK : tune(cuda, problem, key, out);
 }
 
-/* *out = the plan of `problem`, valid until the next call. */
+/* *out = the plan of `problem`, valid until the next call; NULL when cuDNN has none with sums. */
 static ct_status plan_of(ct_cuda_device *cuda, ct_cuda_conv_problem *problem,
                          const ct_cuda_conv_plan **out)
 {
@@ -141,41 +149,111 @@ static ct_status plan_of(ct_cuda_device *cuda, ct_cuda_conv_problem *problem,
     problem->deterministic = cuda->options.deterministic;
     for (size_t i = 0; i < c->count; i++)
         if (memcmp(&c->entries[i].problem, problem, sizeof *problem) == 0) {
-            *out = &c->entries[i].plan;
+            *out = c->entries[i].plan.plan ? &c->entries[i].plan : NULL;
             return CT_OK;
         }
     CT_TRY(ct_grow(&c->entries, &c->capacity, c->count + 1, sizeof *c->entries, "cuDNN plans"));
     entry *added = &c->entries[c->count];
     *added = (entry){.problem = *problem};
-    CT_TRY(choose(cuda, problem, &added->plan));
+    const ct_status status = choose(cuda, problem, &added->plan);
+    if (status != CT_OK && !(status == CT_ERR_UNSUPPORTED && problem->sums)) return status;
     c->count++;
-    *out = &added->plan;
+    *out = status == CT_OK ? &added->plan : NULL;
     return CT_OK;
 }
 
 /* ---- operations ----------------------------------------------------------------------------- */
 
-ct_status ct_cuda_conv2d_fwd(ct_device *device, const ct_conv2d_fwd_args *args)
+static size_t aligned(size_t bytes)
 {
-    ct_cuda_device *cuda = ct_cuda(device);
-    ct_cuda_conv_problem problem = ct_cuda_conv_problem_of(CT_CUDA_CONV_FWD, &args->x, &args->w,
-                                                           &args->y, args->stride, args->pad);
+    return (bytes + 255) & ~(size_t)255;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+typedef struct forward {
+    ct_cuda_conv_problem problem;
     const ct_cuda_conv_plan *plan;
-    void *workspace;
-    CT_TRY(plan_of(cuda, &problem, &plan));
-    CT_TRY(ct_cuda_workspace(cuda, plan->workspace_bytes, &workspace));
-    if (cuda->preparing) return CT_OK;
-    const ct_cudnn_target target = target_of(cuda);
-    CT_TRY(
-        ct_cuda_conv_plan_run(&target, plan, args->x.data, args->w.data, args->y.data, workspace));
-    if (!ct_tensor_present(&args->bias)) return CT_OK;
-    const ct_tensor rows =
-        ct_tensor2(args->y.data, args->y.dtype, problem.n * problem.ho * problem.wo, problem.co);
+    size_t sums_offset, workspace_bytes;
+} forward;
+
+/* With moments, the plan that forms sums too, if the device is to use one and cuDNN has it; else a
+ * kernel of our own follows, in the workspace that the plan is done with. */
+static ct_status plan_forward(ct_cuda_device *cuda, const ct_conv2d_fwd_args *args, forward *f)
+{
+    *f = (forward){.problem = ct_cuda_conv_problem_of(CT_CUDA_CONV_FWD, &args->x, &args->w,
+                                                      &args->y, args->stride, args->pad)};
+    const bool moments = ct_tensor_present(&args->moments);
+    f->problem.sums = moments && cuda->base.fuses_moments;
+    CT_TRY(plan_of(cuda, &f->problem, &f->plan));
+    if (!f->plan) {
+        f->problem.sums = 0;
+        CT_TRY(plan_of(cuda, &f->problem, &f->plan));
+    }
+    f->workspace_bytes = f->plan->workspace_bytes;
+    if (f->problem.sums) {
+        f->sums_offset = aligned(f->workspace_bytes);
+        f->workspace_bytes = f->sums_offset + ct_tensor_bytes(&args->moments);
+    } else if (moments) {
+        const ct_batchnorm_moments_args separate = {.moments = args->moments, .x = args->y};
+        f->workspace_bytes = larger(
+            f->workspace_bytes,
+            ctk_batchnorm_moments_workspace(&separate, cuda->properties.multiProcessorCount));
+    }
+    return CT_OK;
+}
+
+static ct_status finish_moments(ct_cuda_device *cuda, const ct_conv2d_fwd_args *args,
+                                const forward *f, void *workspace, const float *sums)
+{
+    const ct_batchnorm_moments_args separate = {.moments = args->moments, .x = args->y};
+    const ctk_launch launch = ct_cuda_launch(cuda, workspace);
+    if (f->problem.sums)
+        CT_CUDA(cuda->operation,
+                ctk_moments_of_sums(&args->moments, sums,
+                                    f->problem.n * f->problem.ho * f->problem.wo, &launch));
+    else CT_CUDA(cuda->operation, ctk_batchnorm_moments(&separate, &launch));
+    return CT_OK;
+}
+
+static ct_status add_bias(ct_cuda_device *cuda, const ct_conv2d_fwd_args *args, const forward *f)
+{
+    const ct_tensor rows = ct_tensor2(args->y.data, args->y.dtype,
+                                      f->problem.n * f->problem.ho * f->problem.wo, f->problem.co);
     const ct_tensor none = {0};
     const ctk_launch launch = ct_cuda_launch(cuda, NULL);
     CT_CUDA(cuda->operation,
             ctk_bias_activation(&rows, &none, &rows, &args->bias, CT_ACT_NONE, &launch));
     return CT_OK;
+}
+
+ct_status ct_cuda_conv2d_fwd(ct_device *device, const ct_conv2d_fwd_args *args)
+{
+    ct_cuda_device *cuda = ct_cuda(device);
+    assert(!ct_tensor_present(&args->moments) || !ct_tensor_present(&args->bias));
+    forward f;
+    uint8_t *workspace;
+    CT_TRY(plan_forward(cuda, args, &f));
+    CT_TRY(ct_cuda_workspace(cuda, f.workspace_bytes, &workspace));
+    if (cuda->preparing) return CT_OK;
+    const ct_cudnn_target target = target_of(cuda);
+    const ct_cuda_conv_memory memory = {
+        .x = args->x.data,
+        .w = args->w.data,
+        .y = args->y.data,
+        .sums = f.problem.sums ? (float *)(workspace + f.sums_offset) : NULL,
+        .workspace = workspace};
+    /* cuDNN does not say whether a kernel that adds by atomics begins with zeros. */
+    if (memory.sums)
+        CT_CUDA(cuda->operation,
+                cudaMemsetAsync(memory.sums, 0, ct_tensor_bytes(&args->moments), cuda->stream));
+    CT_TRY(ct_cuda_conv_plan_run(&target, f.plan, &f.problem, &memory));
+    if (ct_tensor_present(&args->moments))
+        return finish_moments(cuda, args, &f, workspace, memory.sums);
+    return ct_tensor_present(&args->bias) ? add_bias(cuda, args, &f) : CT_OK;
 }
 
 ct_status ct_cuda_conv2d_bwd_data(ct_device *device, const ct_conv2d_bwd_data_args *args)
@@ -189,8 +267,9 @@ ct_status ct_cuda_conv2d_bwd_data(ct_device *device, const ct_conv2d_bwd_data_ar
     CT_TRY(ct_cuda_workspace(cuda, plan->workspace_bytes, &workspace));
     if (cuda->preparing) return CT_OK;
     const ct_cudnn_target target = target_of(cuda);
-    return ct_cuda_conv_plan_run(&target, plan, args->dx.data, args->w.data, args->dy.data,
-                                 workspace);
+    const ct_cuda_conv_memory memory = {
+        .x = args->dx.data, .w = args->w.data, .y = args->dy.data, .workspace = workspace};
+    return ct_cuda_conv_plan_run(&target, plan, &problem, &memory);
 }
 
 /* The workspace: the plan's own, then dw in the compute dtype unless cuDNN accumulates; after both
@@ -207,12 +286,11 @@ ct_status ct_cuda_conv2d_bwd_filter(ct_device *device, const ct_conv2d_bwd_filte
         ct_tensor2(args->dy.data, args->dy.dtype, problem.n * problem.ho * problem.wo, problem.co);
     ct_tensor dw = args->dw;
     dw.dtype = args->x.dtype;
-    const size_t offset = (plan->workspace_bytes + 255) & ~(size_t)255;
+    const size_t offset = aligned(plan->workspace_bytes);
     size_t bytes = direct ? plan->workspace_bytes : offset + ct_tensor_bytes(&dw);
-    if (ct_tensor_present(&args->dbias)) {
-        const size_t sums = ctk_column_sums_workspace(&rows, cuda->properties.multiProcessorCount);
-        if (sums > bytes) bytes = sums;
-    }
+    if (ct_tensor_present(&args->dbias))
+        bytes =
+            larger(bytes, ctk_column_sums_workspace(&rows, cuda->properties.multiProcessorCount));
     uint8_t *workspace;
     CT_TRY(ct_cuda_workspace(cuda, bytes, &workspace));
     if (cuda->preparing) return CT_OK;
@@ -220,7 +298,9 @@ ct_status ct_cuda_conv2d_bwd_filter(ct_device *device, const ct_conv2d_bwd_filte
     const ct_cudnn_target target = target_of(cuda);
     const ctk_launch launch = ct_cuda_launch(cuda, workspace);
     dw.data = direct ? args->dw.data : workspace + offset;
-    CT_TRY(ct_cuda_conv_plan_run(&target, plan, args->x.data, dw.data, args->dy.data, workspace));
+    const ct_cuda_conv_memory memory = {
+        .x = args->x.data, .w = dw.data, .y = args->dy.data, .workspace = workspace};
+    CT_TRY(ct_cuda_conv_plan_run(&target, plan, &problem, &memory));
     if (!direct) CT_CUDA(cuda->operation, ctk_accumulate(&args->dw, &dw, &launch));
     if (ct_tensor_present(&args->dbias))
         CT_CUDA(cuda->operation, ctk_column_sums(&args->dbias, &rows, &launch));

@@ -21,6 +21,7 @@ typedef struct ct_cuda_options {
     ct_cuda_precision precision;
     bool deterministic;     /* only library algorithms that give the same bits every time */
     bool graphs;            /* `replay` records CUDA graphs */
+    bool fused_statistics;  /* convolutions form batch normalisation's moments (not in f32) */
     bool autotune;          /* time the plans of a convolution instead of trusting the heuristic */
     const char *plan_cache; /* file that remembers autotuned choices; "" or NULL: none. Borrowed */
 } ct_cuda_options;

@@ -111,10 +111,11 @@ ct_status ct_cudnn_make_tensor(ct_cudnn_owner *owner, const char *operation, int
 }
 
 ct_status ct_cudnn_make_graph(ct_cudnn_owner *owner, const ct_cudnn_target *target,
-                              cudnnBackendDescriptor_t operation, cudnnBackendDescriptor_t *out)
+                              const cudnnBackendDescriptor_t *operations, int count,
+                              cudnnBackendDescriptor_t *out)
 {
     const ct_cudnn_attribute attributes[] = {
-        {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &operation},
+        {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, operations},
         {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &target->handle},
     };
     return ct_cudnn_make(owner, target->operation, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,

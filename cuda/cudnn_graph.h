@@ -1,7 +1,7 @@
 /* cuDNN's graph ("backend") interface from C: each descriptor is made, set and finalised by one
  * call.
  *
- *   tensors -> operation -> graph -> heuristic -> configurations (engine + knobs) -> plan -> run
+ *   tensors -> operations -> graph -> heuristic -> configurations (engine + knobs) -> plan -> run
  *
  * A plan is made for a target: the GPU behind a handle, or a GPU that is only described, as
  * cuDNN's JSON of device properties. The second kind needs no GPU and cannot run; it answers which
@@ -70,9 +70,9 @@ CT_NODISCARD ct_status ct_cudnn_make_tensor(ct_cudnn_owner *owner, const char *o
                                             int64_t id, cudnnDataType_t dtype, const int64_t dim[4],
                                             cudnnBackendDescriptor_t *out);
 
-/* *out = the graph of one operation. */
+/* *out = the graph of operations that tensors with equal ids connect. */
 CT_NODISCARD ct_status ct_cudnn_make_graph(ct_cudnn_owner *owner, const ct_cudnn_target *target,
-                                           cudnnBackendDescriptor_t operation,
+                                           const cudnnBackendDescriptor_t *operations, int count,
                                            cudnnBackendDescriptor_t *out);
 
 /* configs[0 .. *count) = what a heuristic proposes, best first, at most `capacity`; none when it

@@ -189,6 +189,7 @@ ct_status ct_cuda_device_create(const ct_cuda_options *options, ct_device **out)
     if (cuda->synchronous) cuda->options.graphs = false; /* nothing to wait for while recording */
     cuda->base.compute_dtype = precisions[options->precision].dtype;
     cuda->base.tf32 = options->precision == CT_CUDA_TF32;
+    cuda->base.fuses_moments = options->fused_statistics && options->precision != CT_CUDA_F32;
     cuda->base.token_multiple = TOKEN_MULTIPLE;
     ct_status status;
     CT_TRY_GOTO(status, check_gpu(options, &cuda->properties), fail);

@@ -56,11 +56,14 @@ typedef struct ct_image_normalize_fwd_args {
 
 /* 2-D cross-correlation (torch.nn.Conv2d), symmetric zero padding, no dilation, no groups. */
 typedef struct ct_conv2d_fwd_args {
-    ct_tensor y;    /* (N, Ho, Wo, Co), Ho = (H + 2 pad - KH)/stride + 1; with a bias it may have
-                       been rounded before that was added too */
-    ct_tensor x;    /* (N, H, W, Ci) */
-    ct_tensor w;    /* (Co, KH, KW, Ci) */
-    ct_tensor bias; /* (Co) optional */
+    ct_tensor y;       /* (N, Ho, Wo, Co), Ho = (H + 2 pad - KH)/stride + 1; with a bias it may have
+                          been rounded before that was added too */
+    ct_tensor moments; /* (2, Co) f32 optional, not with a bias: batchnorm_moments of y; may be of y
+                          before it was rounded, and of sums of squares, whose digits cancel when a
+                          mean is many deviations from 0 */
+    ct_tensor x;       /* (N, H, W, Ci) */
+    ct_tensor w;       /* (Co, KH, KW, Ci) */
+    ct_tensor bias;    /* (Co) optional */
     int stride, pad;
 } ct_conv2d_fwd_args;
 
@@ -607,7 +610,8 @@ struct ct_device {
     const ct_backend *backend;
     size_t workspace_bytes; /* for reports */
     ct_dtype compute_dtype; /* of activations and weights */
-    bool tf32; /* products and convolutions read f32 operands with 10 bits of mantissa */
+    bool tf32;          /* products and convolutions read f32 operands with 10 bits of mantissa */
+    bool fuses_moments; /* conv2d_fwd may form moments as it writes y: worth asking it for them */
     /* Packed token counts are rounded up to a multiple of this, so that few shapes occur: 1 where
      * nothing is recorded. Rows past cu_seqlens[N] belong to no sequence. */
     int token_multiple;

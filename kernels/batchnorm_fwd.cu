@@ -11,7 +11,8 @@
  *            rows pairwise, f64 from there on.
  *         2. one small launch: mean, rstd, running statistics.
  *         Over several ranks 2. is two launches, with the ranks' exchange between them: own mean
- *         and variance (batchnorm_moments), and a thread a channel that joins those of all ranks
+ *         and variance (batchnorm_moments; or batchnorm_moments_of_sums where the convolution that
+ *         made x has summed it), and a thread a channel that joins those of all ranks
  *         (batchnorm_merge; op.h has the formula).
  *         3. normalise: the same tiles with a channel's constants in registers, swept backwards, so
  *            that what pass 1 read last is still in the second-level cache.
@@ -109,6 +110,19 @@ __global__ void __launch_bounds__(column_threads)
     const moments m = moments_of(total, x, c, share);
     means[c] = (float)m.mean;
     variances[c] = (float)m.variance;
+}
+
+/* From sums (2, channels) of x and of x^2. */
+__global__ void __launch_bounds__(column_threads)
+    batchnorm_moments_of_sums(float *means, float *variances, const float *sums, int64_t channels,
+                              double share)
+{
+    const int64_t c = (int64_t)blockIdx.x * column_threads + threadIdx.x;
+    if (c >= channels) return;
+    const double mean = (double)sums[c] * share;
+    const double spread = (double)sums[channels + c] * share - mean * mean;
+    means[c] = (float)mean;
+    variances[c] = (float)(spread < 0 ? 0 : spread) /* NaN stays */;
 }
 
 /* parts (ranks, 2, channels). */
@@ -297,6 +311,16 @@ extern "C" cudaError_t ctk_batchnorm_moments(const ct_batchnorm_moments_args *ar
                            (const double *)launch->workspace, (const T *)args->x.data, plan.slices,
                            plan.columns, 1 / (double)plan.rows);
     });
+}
+
+extern "C" cudaError_t ctk_moments_of_sums(const ct_tensor *moments, const float *sums, int64_t rows,
+                                           const ctk_launch *launch)
+{
+    const int64_t channels = moments->dim[1];
+    return ctk::launch(batchnorm_moments_of_sums,
+                       dim3((unsigned)ceil_div(channels, column_threads)), dim3(column_threads), 0,
+                       launch->stream, ct_f32(moments), ct_f32(moments) + channels, sums, channels,
+                       1 / (double)rows);
 }
 
 extern "C" cudaError_t ctk_batchnorm_merge(const ct_batchnorm_merge_args *args,

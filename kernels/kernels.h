@@ -104,6 +104,11 @@ CTK_WORKSPACE_OPS(CTK_DECLARE_WORKSPACE)
 cudaError_t ctk_bias_activation(const ct_tensor *y, const ct_tensor *preact, const ct_tensor *x,
                                 const ct_tensor *bias, ct_activation act, const ctk_launch *launch);
 
+/* moments (2, C) f32 = means and biased variances of `rows` rows, whose sums, and sums of squares,
+ * are sums (2, C): what follows a convolution that has formed them. */
+cudaError_t ctk_moments_of_sums(const ct_tensor *moments, const float *sums, int64_t rows,
+                                const ctk_launch *launch);
+
 /* sum (N) f32 += the sums of x (M, N)'s columns. */
 cudaError_t ctk_column_sums(const ct_tensor *sum, const ct_tensor *x, const ctk_launch *launch);
 size_t ctk_column_sums_workspace(const ct_tensor *x, int sm_count);

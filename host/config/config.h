@@ -164,10 +164,11 @@ typedef struct ct_config {
     } distributed;
 
     struct {
-        bool graphs;        /* cuda.graphs: replay recorded steps */
-        bool autotune;      /* cuda.autotune: time the plans of convolutions */
-        bool deterministic; /* cuda.deterministic: equal bits from run to run */
-        char *plan_cache;   /* cuda.plan_cache: file that remembers autotuned choices, "" = none */
+        bool graphs;           /* cuda.graphs: replay recorded steps */
+        bool fused_statistics; /* cuda.fused_statistics: convolutions form moments */
+        bool autotune;         /* cuda.autotune: time the plans of convolutions */
+        bool deterministic;    /* cuda.deterministic: equal bits from run to run */
+        char *plan_cache; /* cuda.plan_cache: file that remembers autotuned choices, "" = none */
     } cuda;
 } ct_config;
 

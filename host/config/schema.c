@@ -270,6 +270,11 @@ const ct_key ct_keys[] = {
     {BOOL(cuda.graphs), .preset = "true",
      .help = "Record the operations of a step once for each of the few token counts that occur, "
              "then launch them all at once (CUDA graphs). Changes no result."},
+    {BOOL(cuda.fused_statistics), .preset = "false",
+     .help =
+         "ResNet: a convolution gives batch normalisation its statistics as it writes its "
+         "result, where cuDNN has a kernel for both (not in f32): one reading of each result "
+         "less, for about half a second of compilation a shape at the start. Not yet measured."},
     {BOOL(cuda.autotune), .preset = "false",
      .help = "Time several plans for every convolution at the start and take the fastest, instead "
              "of trusting cuDNN's heuristic."},

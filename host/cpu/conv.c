@@ -33,9 +33,12 @@ ct_status ct_cpu_conv2d_fwd(ct_device *device, const ct_conv2d_fwd_args *args)
     CT_TRY(ct_onednn_conv(cpu->onednn, CT_CONV_FWD, &shape, &conv));
     void *scratch;
     CT_TRY(ct_cpu_workspace(cpu, ct_onednn_conv_scratch_bytes(conv), &scratch));
-    if (cpu->preparing) return CT_OK;
-    return ct_onednn_conv_run(conv, ct_f32(&args->x), ct_f32(&args->w), ct_f32(&args->bias),
-                              ct_f32(&args->y), scratch);
+    if (!cpu->preparing)
+        CT_TRY(ct_onednn_conv_run(conv, ct_f32(&args->x), ct_f32(&args->w), ct_f32(&args->bias),
+                                  ct_f32(&args->y), scratch));
+    if (!ct_tensor_present(&args->moments)) return CT_OK;
+    return ct_cpu_batchnorm_moments(
+        device, &(ct_batchnorm_moments_args){.moments = args->moments, .x = args->y});
 }
 
 ct_status ct_cpu_conv2d_bwd_data(ct_device *device, const ct_conv2d_bwd_data_args *args)

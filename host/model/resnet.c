@@ -208,26 +208,37 @@ static int64_t rows_of(const ct_tensor *x)
     return x->dim[0] * x->dim[1] * x->dim[2];
 }
 
-/* The unit's mean and rstd over the photos of all ranks. */
-static ct_status merge_statistics(const conv_bn *unit, const ct_exec *exec)
+static ct_conv2d_fwd_args convolution_args(const conv_bn *unit)
 {
-    const ct_comm *comm = exec->device->comm;
+    return (ct_conv2d_fwd_args){.y = unit->conv,
+                                .x = unit->x,
+                                .w = unit->filter->weight,
+                                .stride = unit->stride,
+                                .pad = unit->pad};
+}
+
+/* unit->conv, and the unit's mean and rstd over the photos of all ranks with sync_bn, else of this
+ * one, from moments that the convolution itself gives. */
+static ct_status convolve_with_statistics(const conv_bn *unit, const ct_exec *exec)
+{
+    const ct_comm *comm = exec->sync_batchnorm ? exec->device->comm : NULL;
+    const int ranks = comm ? comm->size : 1;
     const size_t mark = ct_arena_mark(exec->activations);
     const int64_t channels = unit->conv.dim[3];
-    ct_tensor all = ct_tensor3(NULL, CT_F32, comm->size, 2, channels);
+    ct_tensor all = ct_tensor3(NULL, CT_F32, ranks, 2, channels);
     CT_TRY(ct_exec_push(exec, &all));
-    const ct_tensor part = ct_tensor_rows(&all, comm->rank, 1);
-    const ct_tensor own = ct_tensor2(part.data, CT_F32, 2, channels);
-    CT_TRY(ct_op_batchnorm_moments(exec,
-                                   &(ct_batchnorm_moments_args){.moments = own, .x = unit->conv}));
-    CT_TRY(ct_exec_all_gather(exec, &all, &own));
+    const ct_tensor part = ct_tensor_rows(&all, comm ? comm->rank : 0, 1);
+    ct_conv2d_fwd_args args = convolution_args(unit);
+    args.moments = ct_tensor2(part.data, CT_F32, 2, channels);
+    CT_TRY(ct_op_conv2d_fwd(exec, &args));
+    if (comm) CT_TRY(ct_exec_all_gather(exec, &all, &args.moments));
     CT_TRY(ct_op_batchnorm_merge(
         exec, &(ct_batchnorm_merge_args){.mean = unit->mean,
                                          .rstd = unit->rstd,
                                          .running_mean = unit->running_mean->value,
                                          .running_var = unit->running_var->value,
                                          .moments = all,
-                                         .count = comm->size * rows_of(&unit->conv),
+                                         .count = ranks * rows_of(&unit->conv),
                                          .eps = BN_EPS,
                                          .momentum = exec->repeated ? 0 : BN_MOMENTUM}));
     ct_arena_release(exec->activations, mark);
@@ -237,7 +248,8 @@ static ct_status merge_statistics(const conv_bn *unit, const ct_exec *exec)
 static ct_batchnorm_statistics statistics_of(const ct_exec *exec)
 {
     if (!exec->training) return CT_BATCHNORM_RUNNING;
-    return exec->sync_batchnorm ? CT_BATCHNORM_GIVEN : CT_BATCHNORM_BATCH;
+    return exec->sync_batchnorm || exec->device->fuses_moments ? CT_BATCHNORM_GIVEN
+                                                               : CT_BATCHNORM_BATCH;
 }
 
 /* y has been pushed (or is a slot); residual NULL: none. */
@@ -252,13 +264,10 @@ static ct_status unit_forward(conv_bn *unit, const ct_exec *exec, const ct_tenso
     CT_TRY(ct_exec_push(exec, &unit->conv));
     CT_TRY(ct_exec_push(exec, &unit->mean));
     CT_TRY(ct_exec_push(exec, &unit->rstd));
-    CT_TRY(ct_op_conv2d_fwd(exec, &(ct_conv2d_fwd_args){.y = unit->conv,
-                                                        .x = *x,
-                                                        .w = unit->filter->weight,
-                                                        .stride = unit->stride,
-                                                        .pad = unit->pad}));
     const ct_batchnorm_statistics statistics = statistics_of(exec);
-    if (statistics == CT_BATCHNORM_GIVEN) CT_TRY(merge_statistics(unit, exec));
+    const ct_conv2d_fwd_args convolution = convolution_args(unit);
+    CT_TRY(statistics == CT_BATCHNORM_GIVEN ? convolve_with_statistics(unit, exec)
+                                            : ct_op_conv2d_fwd(exec, &convolution));
     CT_TRY(ct_op_batchnorm_fwd(
         exec, &(ct_batchnorm_fwd_args){.y = *y,
                                        .mean = unit->mean,

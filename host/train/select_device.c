@@ -30,6 +30,7 @@ static ct_status open_gpu(const ct_config *config, int gpu, ct_device **out)
                                      .precision = gpu_precisions[precision].precision,
                                      .deterministic = config->cuda.deterministic,
                                      .graphs = config->cuda.graphs,
+                                     .fused_statistics = config->cuda.fused_statistics,
                                      .autotune = config->cuda.autotune,
                                      .plan_cache = config->cuda.plan_cache};
     CT_TRY(ct_cuda_device_create(&options, out));

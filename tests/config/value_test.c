@@ -109,11 +109,13 @@ static void choices(void **state)
     assert_int_equal(config->loss.same_image, CT_CONFIG_NEGATIVE);
     ct_config_destroy(config);
     config = parsed("precision: fp16\ntext.activation: gelu_tanh\n"
-                    "cuda: {graphs: false, autotune: true, plan_cache: plans}\n");
+                    "cuda: {graphs: false, autotune: true, fused_statistics: true, "
+                    "plan_cache: plans}\n");
     assert_int_equal(config->precision, CT_PRECISION_F16);
     assert_int_equal(config->text.activation, CT_TEXT_GELU_TANH);
     assert_false(config->cuda.graphs);
     assert_true(config->cuda.autotune && config->cuda.deterministic);
+    assert_true(config->cuda.fused_statistics);
     assert_string_equal(config->cuda.plan_cache, "plans");
     ct_config_destroy(config);
     assert_refused("device: gpu",

@@ -2,8 +2,10 @@
  * in every arithmetic, on GPUs that are only described, through the code that trains. Prints the
  * engine, its knobs and the workspace of each first choice.
  *
- * test_cudnn_plans FOLDER [--candidates]: FOLDER holds the descriptions; --candidates prints all
- * that autotuning would time. */
+ * test_cudnn_plans FOLDER [--candidates | --sums]: FOLDER holds the descriptions; --candidates
+ * prints all that autotuning would time; --sums asks for forward convolutions that sum over their
+ * results, for which cuDNN wants a driver (driver.c), in bf16 at one batch size only: each is
+ * compiled. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +38,8 @@ typedef struct arithmetic {
     ct_dtype dtype;
     bool tf32, deterministic;
 } arithmetic;
+
+typedef enum test_mode { FIRST_CHOICES, ALL_CANDIDATES, WITH_SUMS } test_mode;
 
 typedef struct tally {
     int problems, failures;
@@ -86,18 +90,19 @@ static void print_plan(const char *text, const char *gpu, const ct_cuda_conv_pla
 }
 
 static ct_status try_problem(const ct_cudnn_target *target, const char *gpu,
-                             const ct_cuda_conv_problem *problem, bool candidates, tally *sums)
+                             const ct_cuda_conv_problem *problem, test_mode mode, tally *sums)
 {
     ct_cuda_conv_plan plans[CANDIDATES];
     char text[CT_CUDA_CONV_TEXT];
     int count;
     sums->problems++;
     ct_cuda_conv_describe(problem, text);
-    CT_TRY(ct_cuda_conv_plans(target, problem, plans, candidates ? CANDIDATES : 1, &count));
+    CT_TRY(ct_cuda_conv_plans(target, problem, plans, mode == ALL_CANDIDATES ? CANDIDATES : 1,
+                              &count));
     ct_status status = CT_OK;
     for (int i = 0; i < count; i++) {
         print_plan(text, gpu, &plans[i]);
-        if (status == CT_OK) status = check_remade(target, problem, &plans[i]);
+        if (status == CT_OK && mode != WITH_SUMS) status = check_remade(target, problem, &plans[i]);
     }
     if (plans[0].workspace_bytes > sums->most_workspace)
         sums->most_workspace = plans[0].workspace_bytes;
@@ -106,17 +111,19 @@ static ct_status try_problem(const ct_cudnn_target *target, const char *gpu,
 }
 
 static void try_gpu(const ct_cudnn_target *gpu, const char *name, const arithmetic *a,
-                    int64_t batch, bool candidates, tally *sums)
+                    int64_t batch, test_mode mode, tally *sums)
 {
     convolution list[MAX_CONVOLUTIONS];
-    const int count = list_convolutions(list);
+    const int count = mode == WITH_SUMS ? list_resnet_convolutions(list) : list_convolutions(list);
+    const int last = mode == WITH_SUMS ? CT_CUDA_CONV_FWD : CT_CUDA_CONV_BWD_FILTER;
     for (int i = 0; i < count; i++)
-        for (int d = CT_CUDA_CONV_FWD; d <= CT_CUDA_CONV_BWD_FILTER; d++) {
-            const ct_cuda_conv_problem problem =
+        for (int d = CT_CUDA_CONV_FWD; d <= last; d++) {
+            ct_cuda_conv_problem problem =
                 problem_of(&list[i], (ct_cuda_conv_direction)d, a, batch);
+            problem.sums = mode == WITH_SUMS;
             ct_cudnn_target target = *gpu;
             target.operation = ct_cuda_conv_operation(&problem);
-            const ct_status status = try_problem(&target, name, &problem, candidates, sums);
+            const ct_status status = try_problem(&target, name, &problem, mode, sums);
             if (status == CT_OK) continue;
             printf("%-5s FAILED: %s\n", name, ct_error_message());
             sums->failures++;
@@ -151,9 +158,11 @@ int main(int argc, char **argv)
                                              {"f16", CT_F16, false, false},
                                              {"f32", CT_F32, false, false},
                                              {"bf16 deterministic", CT_BF16, false, true}};
-    const bool candidates = argc == 3 && strcmp(argv[2], "--candidates") == 0;
-    if (argc != (candidates ? 3 : 2)) {
-        fprintf(stderr, "usage: %s FOLDER [--candidates]\n", argv[0]);
+    test_mode mode = FIRST_CHOICES;
+    if (argc == 3 && strcmp(argv[2], "--candidates") == 0) mode = ALL_CANDIDATES;
+    if (argc == 3 && strcmp(argv[2], "--sums") == 0) mode = WITH_SUMS;
+    if (argc != (mode == FIRST_CHOICES ? 2 : 3)) {
+        fprintf(stderr, "usage: %s FOLDER [--candidates | --sums]\n", argv[0]);
         return 2;
     }
     /* libcudnn loads its parts when they are first needed, and ends the process when it cannot. */
@@ -171,11 +180,12 @@ int main(int argc, char **argv)
             ct_cudnn_release(&owner);
             return 1;
         }
-        for (size_t a = 0; a < sizeof arithmetics / sizeof *arithmetics; a++)
-            for (int64_t batch = 32; batch <= 256; batch *= 8) {
+        const size_t last = mode == WITH_SUMS ? 1 : sizeof arithmetics / sizeof *arithmetics;
+        for (size_t a = 0; a < last; a++)
+            for (int64_t batch = mode == WITH_SUMS ? 256 : 32; batch <= 256; batch *= 8) {
                 tally sums = {0};
                 const double start = now_s();
-                try_gpu(&target, gpus[g], &arithmetics[a], batch, candidates, &sums);
+                try_gpu(&target, gpus[g], &arithmetics[a], batch, mode, &sums);
                 printf("%s, %s, batch %lld: %d problems, %d without a plan, most workspace %.1f "
                        "MiB, %.1f s\n\n",
                        gpus[g], arithmetics[a].name, (long long)batch, sums.problems, sums.failures,

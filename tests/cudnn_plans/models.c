@@ -51,13 +51,19 @@ static void add_resnet(listing *list, const int blocks[4], int bottleneck)
     }
 }
 
-int list_convolutions(convolution items[MAX_CONVOLUTIONS])
+int list_resnet_convolutions(convolution items[MAX_CONVOLUTIONS])
 {
     listing list = {.items = items};
     add_resnet(&list, (int[]){2, 2, 2, 2}, 0);
     add_resnet(&list, (int[]){3, 4, 6, 3}, 0);
     add_resnet(&list, (int[]){3, 4, 6, 3}, 1);
     add_resnet(&list, (int[]){3, 4, 23, 3}, 1);
+    return list.count;
+}
+
+int list_convolutions(convolution items[MAX_CONVOLUTIONS])
+{
+    listing list = {.items = items, .count = list_resnet_convolutions(items)};
     add(&list, 224, 3, 768, 32, 32, 0);
     add(&list, 224, 3, 768, 16, 16, 0);
     add(&list, 224, 3, 1024, 14, 14, 0);

@@ -14,5 +14,6 @@ typedef struct convolution {
  * (Dosovitskiy et al. 2020). */
 enum { MAX_CONVOLUTIONS = 64 };
 int list_convolutions(convolution list[MAX_CONVOLUTIONS]);
+int list_resnet_convolutions(convolution list[MAX_CONVOLUTIONS]); /* the ResNets' alone */
 
 #endif

@@ -28,8 +28,8 @@ int main(void)
     }
     for (size_t i = 0; i < PRECISIONS; i++) {
         if (only && strcmp(only, precisions[i].name) != 0) continue;
-        const ct_cuda_options options = {.precision = precisions[i].precision,
-                                         .deterministic = true};
+        const ct_cuda_options options = {
+            .precision = precisions[i].precision, .deterministic = true, .fused_statistics = true};
         if (ct_cuda_device_create(&options, &devices[count]) != CT_OK) {
             fprintf(stderr, "%s: %s\n", precisions[i].name, ct_error_message());
             failed++;

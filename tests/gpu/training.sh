@@ -5,7 +5,8 @@
 #           quickstart's rates the CPU differs by 3 % from itself with another number of threads.
 #   vit     the same with a small Vision Transformer for the photos
 #   graphs  recorded steps (CUDA graphs) and eager ones write the same tensors, bit for bit
-#   half    bf16 with f32 master weights, and fp16 with loss scaling, end within 2 % of the f32 loss
+#   half    bf16 with f32 master weights, and fp16 with loss scaling, end within 2 % of the f32 loss;
+#           batch statistics come with the convolutions
 # CPU_PROGRAM and GPU_PROGRAM are clip-train; the second may be built for the SIMT device.
 # Usage: training.sh CPU_PROGRAM GPU_PROGRAM STEPS curve|vit|graphs|half ...
 set -euo pipefail
@@ -72,7 +73,8 @@ half() {
     local rates=(train.lr_image=5e-5 train.lr_text=5e-5 train.lr_head=5e-4) precision
     run f32 "$steps" "$cpu" device=cpu precision=f32 "${rates[@]}"
     for precision in bf16 fp16; do
-        run $precision "$steps" "$gpu" device=cuda precision=$precision "${rates[@]}"
+        run $precision "$steps" "$gpu" device=cuda precision=$precision "${rates[@]}" \
+            cuda.fused_statistics=true cuda.deterministic=false
         awk -v a="$(end_loss f32)" -v b="$(end_loss $precision)" -v first="$(head -1 "$work/f32.loss")" \
             -v name=$precision 'BEGIN {
             d = (b - a) / a

@@ -1,7 +1,9 @@
+#include <math.h>
+
 #include "kinds.h"
 
-enum { P_N, P_H, P_W, P_CI, P_CO, P_KH, P_KW, P_STRIDE, P_PAD, P_BIAS };
-enum { X, W, BIAS, Y };
+enum { P_N, P_H, P_W, P_CI, P_CO, P_KH, P_KW, P_STRIDE, P_PAD, P_BIAS, P_MOMENTS };
+enum { X, W, BIAS, Y, MOMENTS };
 
 static int64_t out_size(int64_t in, int64_t kernel, const int64_t *p)
 {
@@ -20,6 +22,9 @@ static void conv_setup(ct_case_run *run)
                                  (const int64_t[]){p[P_CO], 0}, !p[P_BIAS]);
     ct_slot *y = ct_case_slot(run, Y, "y", CT_SLOT_OUTPUT, CT_CASE_COMPUTE,
                               (const int64_t[]){p[P_N], ho, wo, p[P_CO], 0}, false);
+    ct_slot *moments = ct_case_slot(run, MOMENTS, "moments", CT_SLOT_SAVED, CT_F32,
+                                    (const int64_t[]){2, p[P_CO], 0}, !p[P_MOMENTS]);
+    moments->terms = (double)(p[P_N] * ho * wo);
     y->terms = (double)(p[P_KH] * p[P_KW] * p[P_CI] + 1);
     x->grad_terms = (double)(p[P_KH] * p[P_KW] * p[P_CO]);
     w->grad_terms = bias->grad_terms = (double)(p[P_N] * ho * wo);
@@ -50,6 +55,27 @@ static void forward_product(ct_case_run *run, int64_t x, int64_t w, int64_t y)
     run->slot[Y].v[y] += run->slot[X].v[x] * run->slot[W].v[w];
 }
 
+/* Of y as it is stored. A variance may be formed from sums of squares, where mean^2 cancels. */
+static void reference_moments(ct_case_run *run)
+{
+    const ct_slot *y = &run->slot[Y];
+    ct_slot *moments = &run->slot[MOMENTS];
+    const int64_t channels = run->p[P_CO], rows = y->count / channels;
+    moments->magnitude = 0;
+    for (int64_t c = 0; c < channels; c++) {
+        double mean = 0, variance = 0;
+        for (int64_t i = c; i < y->count; i += channels)
+            mean += ct_case_stored(run, y, y->v[i]) / (double)rows;
+        for (int64_t i = c; i < y->count; i += channels) {
+            const double apart = ct_case_stored(run, y, y->v[i]) - mean;
+            variance += apart * apart / (double)rows;
+        }
+        moments->v[c] = mean;
+        moments->v[channels + c] = variance;
+        moments->magnitude = fmax(moments->magnitude, mean * mean + variance);
+    }
+}
+
 static void conv_ref_fwd(ct_case_run *run)
 {
     const int64_t co = run->p[P_CO];
@@ -58,6 +84,7 @@ static void conv_ref_fwd(ct_case_run *run)
     each_product(run, forward_product);
     for (int64_t i = 0; run->p[P_BIAS] && i < y->count; i++)
         y->v[i] = ct_case_stored(run, y, y->v[i]) + run->slot[BIAS].v[i % co];
+    if (run->p[P_MOMENTS]) reference_moments(run);
 }
 
 static void backward_product(ct_case_run *run, int64_t x, int64_t w, int64_t y)
@@ -80,6 +107,7 @@ static void conv_ref_bwd(ct_case_run *run)
 static ct_status conv_fwd(ct_case_run *run)
 {
     return ct_op_conv2d_fwd(&run->exec, &(ct_conv2d_fwd_args){.y = run->slot[Y].t,
+                                                              .moments = run->slot[MOMENTS].t,
                                                               .x = run->slot[X].t,
                                                               .w = run->slot[W].t,
                                                               .bias = run->slot[BIAS].t,

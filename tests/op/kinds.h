@@ -6,7 +6,7 @@
 
 /* {N, H, W} */
 extern const ct_kind ct_kind_image_normalize;
-/* {N, H, W, Ci, Co, KH, KW, stride, pad, bias} */
+/* {N, H, W, Ci, Co, KH, KW, stride, pad, bias, moments} */
 extern const ct_kind ct_kind_conv2d;
 /* {N, H, W, C, relu, residual, alias, mean}; alias: ct_batchnorm_alias; mean: that of x, in
  * standard deviations */

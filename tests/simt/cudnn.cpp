@@ -1,4 +1,5 @@
-/* The SIMT device's cuDNN: the part of the graph interface that builds and runs one convolution.
+/* The SIMT device's cuDNN: the part of the graph interface that builds and runs one convolution,
+ * with the sums over its result if wanted.
  *
  * Descriptors keep what was set, with the checks of the real library: known attributes, their types
  * and counts, everything needed set before it is finalised, nothing set after, parts finalised
@@ -85,6 +86,7 @@ const std::vector<Rule> &rules()
     constexpr auto INT = CUDNN_TYPE_INT64;
     constexpr auto TENSOR = CUDNN_BACKEND_TENSOR_DESCRIPTOR;
     constexpr auto CONV = CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR;
+    constexpr auto STATS = CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR;
     constexpr auto GRAPH = CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR;
     constexpr auto HEUR = CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR;
     constexpr auto ENGINE = CUDNN_BACKEND_ENGINE_DESCRIPTOR;
@@ -112,7 +114,12 @@ const std::vector<Rule> &rules()
         OPERATION(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER, X, DW, DY),
         {GRAPH, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, 1, true},
-        {GRAPH, CUDNN_ATTR_OPERATIONGRAPH_OPS, PART, 1, 1, true},
+        {STATS, CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_TYPE_GENSTATS_MODE, 1, 1, true},
+        {STATS, CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, 1, true},
+        {STATS, CUDNN_ATTR_OPERATION_GENSTATS_XDESC, PART, 1, 1, true, TENSOR},
+        {STATS, CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, PART, 1, 1, true, TENSOR},
+        {STATS, CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, PART, 1, 1, true, TENSOR},
+        {GRAPH, CUDNN_ATTR_OPERATIONGRAPH_OPS, PART, 1, 2, true},
         {HEUR, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, PART, 1, 1, true, GRAPH},
         {HEUR, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, 1, true},
         {ENGINE, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, PART, 1, 1, true, GRAPH},
@@ -176,18 +183,30 @@ bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
     return p < q + b_bytes && q < p + a_bytes;
 }
 
+struct Operand {
+    void *data;
+    size_t bytes;
+    bool written;
+};
+
+Operand operand_of(const Node &pack, const ConvolutionTensor &t, const char *name, bool written)
+{
+    return {operand(pack, t, name), (size_t)t.span() * cudnn_element_bytes(t.type), written};
+}
+
 cudnnStatus_t execute(cudnnHandle_t handle, const Node &plan, const Node &pack)
 {
     const Convolution c = plan.convolution;
-    void *x = operand(pack, c.x, "x"), *w = operand(pack, c.w, "w"), *y = operand(pack, c.y, "y");
-    void *data[] = {x, w, y};
-    const ConvolutionTensor *tensors[] = {&c.x, &c.w, &c.y};
-    const int written = c.direction == Direction::forward         ? 2
-                        : c.direction == Direction::backward_data ? 0
-                                                                  : 1;
-    const auto bytes = [&](int i) {
-        return (size_t)tensors[i]->span() * cudnn_element_bytes(tensors[i]->type);
-    };
+    const Operand x = operand_of(pack, c.x, "x", c.direction == Direction::backward_data);
+    const Operand w = operand_of(pack, c.w, "w", c.direction == Direction::backward_filter);
+    const Operand y = operand_of(pack, c.y, "y", c.direction == Direction::forward);
+    Operand sum{}, square_sum{};
+    std::vector<Operand> operands = {x, w, y};
+    if (c.sums) {
+        sum = operand_of(pack, c.sum, "the sums", true);
+        square_sum = operand_of(pack, c.square_sum, "the sums of squares", true);
+        operands.insert(operands.end(), {sum, square_sum});
+    }
     void *workspace = pack.has(CUDNN_ATTR_VARIANT_PACK_WORKSPACE)
                           ? pack.get<void *>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE)
                           : nullptr;
@@ -195,14 +214,17 @@ cudnnStatus_t execute(cudnnHandle_t handle, const Node &plan, const Node &pack)
     if (workspace_bytes && !is_device_memory(workspace, workspace_bytes))
         fault("cudnnBackendExecute: the workspace of %zu bytes at %p: %s", workspace_bytes,
               workspace, describe_address(workspace));
-    for (int i = 0; i < 3; i++) {
-        if (i != written && overlap(data[i], bytes(i), data[written], bytes(written)))
-            fault("cudnnBackendExecute: an operand overlaps the result");
-        if (workspace_bytes && overlap(data[i], bytes(i), workspace, workspace_bytes))
+    for (size_t i = 0; i < operands.size(); i++) {
+        const Operand &one = operands[i];
+        for (size_t j = 0; j < i; j++)
+            if ((one.written || operands[j].written) &&
+                overlap(one.data, one.bytes, operands[j].data, operands[j].bytes))
+                fault("cudnnBackendExecute: an operand overlaps the result");
+        if (workspace_bytes && overlap(one.data, one.bytes, workspace, workspace_bytes))
             fault("cudnnBackendExecute: an operand overlaps the workspace");
     }
     const cudaError_t error = enqueue_library_call(handle->stream, "cuDNN convolution", [=] {
-        convolve(c, x, w, y);
+        convolve(c, x.data, w.data, y.data, sum.data, square_sum.data);
         if (workspace_bytes) memset(workspace, 0xff, workspace_bytes);
     });
     return error == cudaSuccess
@@ -280,8 +302,13 @@ cudnnStatus_t get(const Node &node, cudnnBackendAttributeName_t name,
         return give(cudnn_engines()[(size_t)index].notes, requested, count, out);
     }
     if (node.type == CUDNN_BACKEND_ENGINE_DESCRIPTOR && name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE &&
-        type == CUDNN_TYPE_BEHAVIOR_NOTE)
-        return give<cudnnBackendBehaviorNote_t>({}, requested, count, out);
+        type == CUDNN_TYPE_BEHAVIOR_NOTE) {
+        const int64_t index = node.get<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
+        std::vector<cudnnBackendBehaviorNote_t> notes;
+        if (cudnn_engines()[(size_t)index].compiled)
+            notes.push_back(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION);
+        return give(notes, requested, count, out);
+    }
     const Rule *rule = rule_of(node.type, name);
     if (!rule) return cudnn_failed(CUDNN_STATUS_BAD_PARAM, "an attribute that is not known here");
     if (rule->type != type)

@@ -128,9 +128,26 @@ bool rounds_to_tf32(const Convolution &c)
     return c.arithmetic != Arithmetic::exact && c.x.type == CUDNN_DATA_FLOAT;
 }
 
-void forward(const Convolution &c, const void *x, const void *w, void *y)
+/* Adds the sums over these pixels (count, co), each formed by itself first. */
+void add_sums(int64_t count, int64_t co, const float *values, float *sum, float *square_sum)
+{
+    std::vector<float> part((size_t)co, 0.0f), square_part(part);
+    for (int64_t i = 0; i < count * co; i++) {
+        part[(size_t)(i % co)] += values[i];
+        square_part[(size_t)(i % co)] += values[i] * values[i];
+    }
+    for (int64_t i = 0; i < co; i++) {
+        sum[i] += part[(size_t)i];
+        square_sum[i] += square_part[(size_t)i];
+    }
+}
+
+void forward(const Convolution &c, const void *x, const void *w, void *y, float *sum,
+             float *square_sum)
 {
     const Sizes s(c);
+    const bool adds = c.arithmetic == Arithmetic::atomic_sums;
+    for (int64_t i = 0; c.sums && !adds && i < s.co; i++) sum[i] = square_sum[i] = 0.0f;
     const std::vector<float> filter = read(c.w, w, 0, s.co);
     for (int64_t n = 0; n < s.images; n += s.images_at_once) {
         const int64_t count = std::min(s.images_at_once, s.images - n);
@@ -139,7 +156,10 @@ void forward(const Convolution &c, const void *x, const void *w, void *y)
         multiply(s.co, count * s.pixels, s.window, view(filter, s.window, 1),
                  view(matrix, 1, s.window), rounds_to_tf32(c), TERMS_AT_ONCE, result.data());
         write(c, c.y, y, n, count, result.data());
+        if (c.sums) add_sums(count * s.pixels, s.co, result.data(), sum, square_sum);
     }
+    for (int64_t i = 0; c.sums && adds && i < s.co; i++)
+        if (random_below(2)) square_sum[i] *= 1.0f + 0x1p-23f;
 }
 
 void backward_data(const Convolution &c, void *dx, const void *w, const void *dy)
@@ -192,11 +212,11 @@ size_t cudnn_element_bytes(cudnnDataType_t type)
     }
 }
 
-void convolve(const Convolution &c, void *x, void *w, void *y)
+void convolve(const Convolution &c, void *x, void *w, void *y, void *sum, void *square_sum)
 {
     switch (c.direction) {
     case Direction::forward:
-        return forward(c, x, w, y);
+        return forward(c, x, w, y, static_cast<float *>(sum), static_cast<float *>(square_sum));
     case Direction::backward_data:
         return backward_data(c, x, w, y);
     case Direction::backward_filter:

@@ -16,7 +16,9 @@ enum class Arithmetic {
     exact,            /* sums in f32 */
     tensor_core,      /* f32 operands are rounded to TF32 */
     nondeterministic, /* as tensor_core; the last bit of each sum is random, as with atomics */
-    reduced           /* as tensor_core; sums keep 6 bits of mantissa */
+    reduced,          /* as tensor_core; sums keep 6 bits of mantissa */
+    atomic_sums       /* as tensor_core; sums over the result are added to what is there, at random
+                         with another last bit */
 };
 
 struct ConvolutionTensor {
@@ -37,6 +39,8 @@ enum class Direction { forward, backward_data, backward_filter };
 struct Convolution {
     Direction direction;
     ConvolutionTensor x, w, y;
+    bool sums;                              /* forward, summing over y's pixels too: */
+    ConvolutionTensor sum, square_sum;      /* f32, a channel each; of y before it is rounded */
     int64_t stride[2], pad[2], dilation[2]; /* height, width; padding alike on both sides */
     float alpha, beta;
     Arithmetic arithmetic;
@@ -44,8 +48,9 @@ struct Convolution {
 
 size_t cudnn_element_bytes(cudnnDataType_t type); /* 0: not supported */
 
-/* The written one of x, w, y = alpha result + beta what it holds. */
-void convolve(const Convolution &c, void *x, void *w, void *y);
+/* The written one of x, w, y = alpha result + beta what it holds. sum and square_sum: NULL without
+ * sums. */
+void convolve(const Convolution &c, void *x, void *w, void *y, void *sum, void *square_sum);
 
 } // namespace simt
 

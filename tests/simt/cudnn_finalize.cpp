@@ -22,6 +22,9 @@ const std::vector<Engine> &cudnn_engines()
         {{CUDNN_NUMERICAL_NOTE_WINOGRAD}, Arithmetic::reduced, 4096, 0, true},
         {{tensor}, Arithmetic::tensor_core, (size_t)1 << 42, 0, true}, /* more than any GPU has */
         {{}, Arithmetic::exact, 0, 0, false},
+        /* As the real one: its sums are added to what is there, in any order, which it does not
+         * note. */
+        {{tensor}, Arithmetic::atomic_sums, 0, 0, true, true},
     };
     return list;
 }
@@ -33,8 +36,11 @@ struct Proposal {
     int64_t engine, tile;
 };
 
-std::vector<Proposal> proposals(cudnnBackendHeurMode_t mode)
+/* For sums over the result there are ready kernels in f16 only. */
+std::vector<Proposal> proposals(const Convolution &c, cudnnBackendHeurMode_t mode)
 {
+    if (c.sums && c.y.type != CUDNN_DATA_HALF) return {{8, 0}};
+    if (c.sums) return {{8, 0}, {2, 1}, {0, 0}};
     if (mode == CUDNN_HEUR_MODE_FALLBACK) return {{0, 0}};
     return {{7, 0}, {6, 0}, {4, 1}, {5, 0}, {3, 0}, {2, 3}, {2, 0}, {1, 1}, {0, 0}};
 }
@@ -148,9 +154,56 @@ bool one_type(const Convolution &c)
     return c.x.type == c.w.type && c.x.type == c.y.type;
 }
 
+cudnnStatus_t finalize_gen_stats(Node &node)
+{
+    Convolution &c = node.convolution;
+    c.y = node.part(CUDNN_ATTR_OPERATION_GENSTATS_XDESC)->convolution.x;
+    c.sum = node.part(CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC)->convolution.x;
+    c.square_sum = node.part(CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC)->convolution.x;
+    if (node.get<cudnnGenStatsMode_t>(CUDNN_ATTR_OPERATION_GENSTATS_MODE) !=
+            CUDNN_GENSTATS_SUM_SQSUM ||
+        node.get<cudnnDataType_t>(CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC) != CUDNN_DATA_FLOAT)
+        return cudnn_failed(CUDNN_STATUS_NOT_SUPPORTED, "only sums in f32 are known here");
+    for (const ConvolutionTensor *t : {&c.sum, &c.square_sum})
+        if (t->type != CUDNN_DATA_FLOAT || t->dim[0] != 1 || t->dim[1] != c.y.dim[1] ||
+            t->dim[2] != 1 || t->dim[3] != 1)
+            return cudnn_failed(CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH,
+                                "sums are f32, one a channel");
+    return CUDNN_STATUS_SUCCESS;
+}
+
+/* One convolution, or one and the sums over its result. */
+cudnnStatus_t finalize_graph(Node &node)
+{
+    const std::vector<NodePtr> &steps = node.attributes.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).parts;
+    if (steps[0]->type == CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR)
+        return cudnn_failed(CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN, "sums of what?");
+    Convolution &c = node.convolution;
+    c = steps[0]->convolution;
+    if (steps.size() == 1) return CUDNN_STATUS_SUCCESS;
+    const Convolution &sums = steps[1]->convolution;
+    if (steps[1]->type != CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR ||
+        c.direction != Direction::forward || sums.y.id != c.y.id)
+        return cudnn_failed(CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN,
+                            "of two operations, the second sums over the first one's result");
+    c.sums = true;
+    c.sum = sums.sum;
+    c.square_sum = sums.square_sum;
+    for (const ConvolutionTensor *t : {&c.x, &c.w, &c.y})
+        if (t->id == c.sum.id || t->id == c.square_sum.id || c.sum.id == c.square_sum.id)
+            return cudnn_failed(CUDNN_STATUS_BAD_PARAM_DUPLICATED_ENTRIES, "tensors share an id");
+    return CUDNN_STATUS_SUCCESS;
+}
+
 const Convolution &convolution_of(const NodePtr &graph)
 {
-    return graph->part(CUDNN_ATTR_OPERATIONGRAPH_OPS)->convolution;
+    return graph->convolution;
+}
+
+/* Sums come from kernels whose channels are whole vectors. */
+bool has_engines(const Convolution &c)
+{
+    return one_type(c) && !(c.sums && c.y.dim[1] % 8 != 0);
 }
 
 cudnnStatus_t finalize_config(const Node &node)
@@ -174,7 +227,8 @@ cudnnStatus_t finalize_plan(Node &node)
     const NodePtr &engine = config->part(CUDNN_ATTR_ENGINECFG_ENGINE);
     const NodePtr &graph = engine->part(CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
     const Engine &e = cudnn_engines()[(size_t)engine->get<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX)];
-    if (!e.runs || !one_type(convolution_of(graph)))
+    const Convolution &c = convolution_of(graph);
+    if (!e.runs || !has_engines(c) || (e.compiled && !c.sums))
         return cudnn_failed(CUDNN_STATUS_NOT_SUPPORTED_SHAPE,
                             "the engine does not support the shape");
     if (graph->get<cudnnHandle_t>(CUDNN_ATTR_OPERATIONGRAPH_HANDLE) !=
@@ -219,11 +273,15 @@ cudnnStatus_t cudnn_finalize(Node &node)
                                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
                                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
                                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY);
+    case CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR:
+        return finalize_gen_stats(node);
+    case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
+        return finalize_graph(node);
     case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: {
         const NodePtr &graph = node.part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
-        if (!one_type(convolution_of(graph))) return CUDNN_STATUS_SUCCESS;
+        if (!has_engines(convolution_of(graph))) return CUDNN_STATUS_SUCCESS;
         const auto mode = node.get<cudnnBackendHeurMode_t>(CUDNN_ATTR_ENGINEHEUR_MODE);
-        for (const Proposal &proposal : proposals(mode))
+        for (const Proposal &proposal : proposals(convolution_of(graph), mode))
             node.results.push_back(make_config(graph, proposal));
         return CUDNN_STATUS_SUCCESS;
     }

@@ -19,6 +19,7 @@ struct Engine {
     size_t workspace_bytes; /* and 4 KiB for each step of the knob TILE_SIZE */
     int64_t tiles;          /* values of TILE_SIZE; 0: no knob */
     bool runs;              /* false: its plan turns out not to be supported */
+    bool compiled = false;  /* at run time; for sums only */
 };
 
 /* By global index. */
@@ -38,7 +39,7 @@ struct Node {
     cudnnBackendDescriptorType_t type;
     bool finalized = false;
     std::map<cudnnBackendAttributeName_t, Attribute> attributes;
-    Convolution convolution{};    /* of tensors (its x), operations, and plans */
+    Convolution convolution{};    /* of tensors (its x), operations, graphs and plans */
     std::vector<NodePtr> results; /* of a heuristic */
     size_t workspace_bytes = 0;   /* of a plan */
 

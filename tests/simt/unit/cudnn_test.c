@@ -236,6 +236,82 @@ static void test_allowed(void **state)
     assert_int_equal(cudnnDestroy(target.handle), CUDNN_STATUS_SUCCESS);
 }
 
+/* ---- moments ------------------------------------------------------------------------------- */
+
+/* The first plan that sums over y; engine index -1: there is none that is allowed. */
+static ct_cudnn_engine plan_with_sums(ct_cudnn_target *target, ct_dtype dtype, bool deterministic)
+{
+    ct_cuda_conv_problem p = problem_of(dtype, dtype == CT_F32, deterministic);
+    ct_cuda_conv_plan plan;
+    int count;
+    p.sums = 1;
+    const ct_status status = ct_cuda_conv_plans(target, &p, &plan, 1, &count);
+    if (status == CT_ERR_UNSUPPORTED) return (ct_cudnn_engine){.index = -1};
+    OK(status);
+    const ct_cudnn_engine engine = plan.engine;
+    ct_cuda_conv_plan_release(&plan);
+    return engine;
+}
+
+/* What is compiled adds by atomics, whatever its notes say. */
+static void test_sums_allowed(void **state)
+{
+    (void)state;
+    ct_cudnn_target target = {.operation = "test"};
+    assert_int_equal(cudnnCreate(&target.handle), CUDNN_STATUS_SUCCESS);
+    assert_true(plan_with_sums(&target, CT_BF16, false).runtime_compiled);
+    assert_true(plan_with_sums(&target, CT_F32, false).runtime_compiled);
+    assert_int_equal(plan_with_sums(&target, CT_BF16, true).index, -1);
+    const ct_cudnn_engine ready = plan_with_sums(&target, CT_F16, true);
+    assert_true(ready.index >= 0 && !ready.runtime_compiled);
+    assert_int_equal(cudnnDestroy(target.handle), CUDNN_STATUS_SUCCESS);
+}
+
+/* Two runs: what sums are added to must not matter. */
+static void run_moments(const ct_cuda_options *options, ct_dtype dtype, double unit)
+{
+    ct_device *device;
+    OK(ct_cuda_device_create(options, &device));
+    assert_true(device->fuses_moments);
+    pair x = make(device, ct_tensor4(NULL, dtype, 3, 6, 5, 16), 1);
+    pair w = make(device, ct_tensor4(NULL, dtype, 8, 3, 3, 16), 2);
+    pair y = make(device, ct_tensor4(NULL, dtype, 3, 6, 5, 8), 3);
+    pair moments = make(device, ct_tensor2(NULL, CT_F32, 2, 8), 4);
+    const ct_conv2d_fwd_args fwd = {
+        .y = y.t, .moments = moments.t, .x = x.t, .w = w.t, .stride = 1, .pad = 1};
+    OK(device->backend->prepare(device, CT_OP_conv2d_fwd, &fwd));
+    OK(device->backend->commit(device));
+    for (int run = 0; run < 2; run++) OK(device->backend->conv2d_fwd(device, &fwd));
+    OK(device->backend->download(device, y.host, y.t.data, ct_tensor_bytes(&y.t)));
+    double expected[2 * 8] = {0}, largest = 0;
+    for (int64_t i = 0; i < 3 * 6 * 5 * 8; i++)
+        expected[i % 8] += to_float(dtype, y.host, i) / 90.0;
+    for (int64_t i = 0; i < 3 * 6 * 5 * 8; i++) {
+        const double apart = to_float(dtype, y.host, i) - expected[i % 8];
+        expected[8 + i % 8] += apart * apart / 90.0;
+    }
+    for (int i = 0; i < 16; i++) largest = fmax(largest, fabs(expected[i]));
+    compare(device, &moments, expected, largest, unit, 1, "moments");
+    pair *all[] = {&x, &w, &y, &moments};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(device, all[i]);
+    ct_device_destroy(device);
+}
+
+static void test_moments(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        const ct_cuda_options bf16 = {.precision = CT_CUDA_BF16,
+                                      .fused_statistics = true,
+                                      .deterministic = kind & 1,
+                                      .autotune = kind & 2};
+        ct_cuda_options f16 = bf16;
+        f16.precision = CT_CUDA_F16;
+        run_moments(&bf16, CT_BF16, 0x1p-8);
+        run_moments(&f16, CT_F16, 0x1p-11);
+    }
+}
+
 /* ---- plan cache ---------------------------------------------------------------------------- */
 
 static void write_text(const char *path, const char *text)
@@ -347,10 +423,9 @@ static void test_tuning(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_allowed),
-        cmocka_unit_test(test_cache_file),
-        cmocka_unit_test(test_tuning),
+        cmocka_unit_test(test_values),       cmocka_unit_test(test_allowed),
+        cmocka_unit_test(test_sums_allowed), cmocka_unit_test(test_moments),
+        cmocka_unit_test(test_cache_file),   cmocka_unit_test(test_tuning),
     };
     return cmocka_run_group_tests_name("cudnn", tests, NULL, NULL);
 }

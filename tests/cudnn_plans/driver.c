@@ -1,0 +1,88 @@
+/* Stands in for the driver, libcuda.so.1, where there is none: as much of it as cuDNN wants before
+ * it compiles its run-time engines for GPUs that are only described. Compiling is real (NVRTC);
+ * what was compiled is "loaded" into nothing, and whatever would need a GPU fails as the toolkit's
+ * stub does. */
+#include <cuda.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* What cuDNN looks up when it loads the driver and never gets to call: by name only. */
+#define NEEDS_GPU(X)                                                                               \
+    X(cuCtxGetCurrent)                                                                             \
+    X(cuCtxGetLimit)                                                                               \
+    X(cuCtxPopCurrent)                                                                             \
+    X(cuCtxPushCurrent)                                                                            \
+    X(cuDeviceGet)                                                                                 \
+    X(cuInit)                                                                                      \
+    X(cuKernelGetAttribute)                                                                        \
+    X(cuKernelSetAttribute)                                                                        \
+    X(cuLaunchCooperativeKernel)                                                                   \
+    X(cuLaunchKernel)                                                                              \
+    X(cuLaunchKernelEx)                                                                            \
+    X(cuLibraryLoadFromFile)                                                                       \
+    X(cuLinkAddData)                                                                               \
+    X(cuLinkComplete)                                                                              \
+    X(cuLinkCreate)                                                                                \
+    X(cuLinkDestroy)                                                                               \
+    X(cuOccupancyMaxPotentialClusterSize)                                                          \
+    X(cuStreamGetCtx)
+
+#define DEFINE(name)                                                                               \
+    EXPORT CUresult stand_in_##name(void) __asm__(#name);                                          \
+    CUresult stand_in_##name(void)                                                                 \
+    {                                                                                              \
+        return CUDA_ERROR_STUB_LIBRARY;                                                            \
+    }
+NEEDS_GPU(DEFINE)
+
+EXPORT CUresult cuDriverGetVersion(int *version)
+{
+    *version = CUDA_VERSION;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDeviceGetCount(int *count)
+{
+    *count = 0;
+    return CUDA_ERROR_STUB_LIBRARY;
+}
+
+EXPORT CUresult cuGetErrorString(CUresult error, const char **text)
+{
+    (void)error;
+    *text = "there is no driver";
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGetErrorName(CUresult error, const char **name)
+{
+    (void)error;
+    *name = "CUDA_ERROR_STUB_LIBRARY";
+    return CUDA_SUCCESS;
+}
+
+static char something;
+
+EXPORT CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit_options,
+                                  void **jit_values, unsigned jit_count,
+                                  CUlibraryOption *library_options, void **library_values,
+                                  unsigned library_count)
+{
+    (void)code, (void)jit_options, (void)jit_values, (void)jit_count;
+    (void)library_options, (void)library_values, (void)library_count;
+    *library = (CUlibrary)(void *)&something;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *name)
+{
+    (void)library, (void)name;
+    *kernel = (CUkernel)(void *)&something;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuLibraryUnload(CUlibrary library)
+{
+    (void)library;
+    return CUDA_SUCCESS;
+}

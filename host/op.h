@@ -97,8 +97,8 @@ typedef enum ct_batchnorm_statistics {
  * the unbiased variance.
  *
  * Over the batch of several ranks (torch.nn.SyncBatchNorm), each with equally many rows N H W:
- *   batchnorm_moments, all-gather of moments, batchnorm_merge, batchnorm_fwd with GIVEN;
- *   batchnorm_bwd_sums, all-reduce of sums, batchnorm_bwd with sums. */
+ *   moments (of conv2d_fwd, or batchnorm_moments), all-gather of moments, batchnorm_merge,
+ *   batchnorm_fwd with GIVEN; batchnorm_bwd_sums, all-reduce of sums, batchnorm_bwd with sums. */
 typedef struct ct_batchnorm_fwd_args {
     ct_tensor y;            /* (N, H, W, C) */
     ct_tensor mean;         /* (C) saved; read with GIVEN */

@@ -68,7 +68,7 @@ COST(image_normalize_fwd)
 COST(conv2d_fwd)
 {
     reads(c, &a->x, &a->w, &a->bias, END);
-    writes(c, &a->y, END);
+    writes(c, &a->y, &a->moments, END);
     c->flops = product(&a->y, filter_size(&a->w));
 }
 

@@ -257,7 +257,10 @@ static ct_status run(int argc, char **argv)
         model.precision = precisions[config->precision];
         simt_observe_only(note_launch, NULL);
         status = ct_cuda_device_create(
-            &(ct_cuda_options){.precision = model.precision, .deterministic = true}, &device);
+            &(ct_cuda_options){.precision = model.precision,
+                               .deterministic = config->cuda.deterministic,
+                               .fused_statistics = config->cuda.fused_statistics},
+            &device);
     }
     if (status == CT_OK) {
         ct_backend noting = *device->backend;

@@ -52,18 +52,19 @@ void ct_cuda_conv_describe(const ct_cuda_conv_problem *problem, char text[CT_CUD
     const ct_cuda_conv_problem *p = problem;
     snprintf(text, CT_CUDA_CONV_TEXT,
              "%s %s x %lldx%lldx%lldx%lld w %lldx%lldx%lldx%lld y %lldx%lldx%lldx%lld "
-             "stride %lldx%lld pad %lld%s%s%s",
+             "stride %lldx%lld pad %lld%s%s%s%s",
              ct_cuda_conv_operation(p), ct_dtype_name((ct_dtype)p->dtype), (long long)p->n,
              (long long)p->h, (long long)p->w, (long long)p->ci, (long long)p->co, (long long)p->kh,
              (long long)p->kw, (long long)p->ci, (long long)p->n, (long long)p->ho,
              (long long)p->wo, (long long)p->co, (long long)p->stride_h, (long long)p->stride_w,
              (long long)p->pad, p->tf32 ? " tf32" : "", p->deterministic ? " deterministic" : "",
-             p->sums ? " sums" : "");
+             p->adds ? " adds" : "", p->sums ? " sums" : "");
 }
 
 bool ct_cuda_conv_accumulates(const ct_cuda_conv_problem *problem)
 {
-    return problem->direction == CT_CUDA_CONV_BWD_FILTER && problem->dtype == CT_F32;
+    if (problem->direction == CT_CUDA_CONV_BWD_FILTER) return problem->dtype == CT_F32;
+    return problem->adds != 0;
 }
 
 size_t ct_cuda_conv_workspace_limit(const ct_cuda_conv_problem *problem)

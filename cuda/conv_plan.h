@@ -8,7 +8,7 @@
 
 typedef enum ct_cuda_conv_direction {
     CT_CUDA_CONV_FWD,       /* y  = x * w, and with `sums` sums over y's pixels */
-    CT_CUDA_CONV_BWD_DATA,  /* dx = dy * w transposed */
+    CT_CUDA_CONV_BWD_DATA,  /* dx = (with `adds`: +=) dy * w transposed */
     CT_CUDA_CONV_BWD_FILTER /* dw = (f32: +=) x * dy */
 } ct_cuda_conv_direction;
 
@@ -23,10 +23,11 @@ typedef struct ct_cuda_conv_problem {
     int64_t pad;           /* on all four sides */
     int64_t tf32;          /* f32 operands may be rounded to 10 bits of mantissa */
     int64_t deterministic; /* the same bits every time */
+    int64_t adds;          /* BWD_DATA: to what dx holds */
     int64_t sums;          /* FWD: sums over y's pixels, and of their squares, in the same kernel */
 } ct_cuda_conv_problem;
 
-/* The problem of these tensors; tf32, deterministic and sums are the caller's to set.
+/* The problem of these tensors; tf32, deterministic, adds and sums are the caller's to set.
  *
  * Patches that stand side by side (kw = stride_w, no padding, as a vision transformer's) are one
  * pixel each of kw ci channels in the very same memory, so kw becomes 1 and the 3 channels of a
@@ -44,8 +45,8 @@ void ct_cuda_conv_describe(const ct_cuda_conv_problem *problem, char text[CT_CUD
 /* "conv2d_fwd", ... */
 const char *ct_cuda_conv_operation(const ct_cuda_conv_problem *problem);
 
-/* dw += instead of dw =: where cuDNN blends with what is there (only f32 operands; for others
- * there is no engine whose dw is f32, see convolutions.c). */
+/* += instead of =: where cuDNN blends with what is there. Of filter gradients, only those of f32
+ * operands; for others there is no engine whose dw is f32 (see convolutions.c). */
 bool ct_cuda_conv_accumulates(const ct_cuda_conv_problem *problem);
 
 /* A plan's scratch memory should stay below this: 256 MiB, or twice the largest operand. The second

@@ -261,6 +261,7 @@ ct_status ct_cuda_conv2d_bwd_data(ct_device *device, const ct_conv2d_bwd_data_ar
     ct_cuda_device *cuda = ct_cuda(device);
     ct_cuda_conv_problem problem = ct_cuda_conv_problem_of(
         CT_CUDA_CONV_BWD_DATA, &args->dx, &args->w, &args->dy, args->stride, args->pad);
+    problem.adds = args->accumulate;
     const ct_cuda_conv_plan *plan;
     void *workspace;
     CT_TRY(plan_of(cuda, &problem, &plan));

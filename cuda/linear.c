@@ -129,7 +129,8 @@ static ct_cuda_product data_product(const ct_linear_bwd_args *args)
                              .k = args->w.dim[0],
                              .dtype = args->dy.dtype,
                              .c_dtype = args->dx.dtype,
-                             .alpha = 1.0f};
+                             .alpha = 1.0f,
+                             .beta = args->accumulate ? 1.0f : 0.0f};
 }
 
 /* dx = act'(preact) (dy w): one kernel where the library has it, else two. */
@@ -186,6 +187,7 @@ ct_status ct_cuda_linear_bwd(ct_device *device, const ct_linear_bwd_args *args)
 {
     ct_cuda_device *cuda = ct_cuda(device);
     const bool has_dbias = ct_tensor_present(&args->dbias);
+    assert(!args->accumulate || args->act == CT_ACT_NONE);
     const ct_cuda_product dw = weight_gradient(args);
     ct_cuda_plan *dw_plan;
     data_gradient dx;

@@ -11,7 +11,8 @@
  *   position, type), have the device's compute dtype: f32 on the CPU; f32, bf16 or f16 on a GPU.
  * - All other real numbers are f32: biases, gamma and beta, gradients of parameters, statistics
  *   (mean, rstd, lse, ...), losses, optimiser state. ids are i32. Sums are f32 in every dtype.
- * - Parameter gradients accumulate (+=), activation gradients overwrite (=).
+ * - Parameter gradients accumulate (+=), activation gradients overwrite (=) unless `accumulate` is
+ *   set: then they are added to what the tensor holds, before they are rounded.
  * - An output may be the very same tensor as an input only where it says "may alias".
  * - Operations never allocate. A backend that needs scratch memory learns of it from `prepare`.
  * - Calls on one device are ordered like calls on one CUDA stream; only upload, download and
@@ -68,10 +69,11 @@ typedef struct ct_conv2d_fwd_args {
 } ct_conv2d_fwd_args;
 
 typedef struct ct_conv2d_bwd_data_args {
-    ct_tensor dx; /* (N, H, W, Ci) = */
+    ct_tensor dx; /* (N, H, W, Ci) = or += */
     ct_tensor dy; /* (N, Ho, Wo, Co) */
     ct_tensor w;  /* (Co, KH, KW, Ci) */
     int stride, pad;
+    bool accumulate;
 } ct_conv2d_bwd_data_args;
 
 typedef struct ct_conv2d_bwd_filter_args {
@@ -221,14 +223,15 @@ typedef struct ct_linear_fwd_args {
 /* Of a layer without an activation of its own; one before it, x = act(preact), is undone in the
  * same pass: dx = act'(preact) (dy w) is then the gradient of preact, not of x. */
 typedef struct ct_linear_bwd_args {
-    ct_tensor dx;     /* (M, K) = optional; may have been rounded before act' was applied too */
-    ct_tensor dw;     /* (N, K) += */
+    ct_tensor dx; /* (M, K) = or += optional; may have been rounded before act' was applied too */
+    ct_tensor dw; /* (N, K) += */
     ct_tensor dbias;  /* (N) += optional */
     ct_tensor dy;     /* (M, N) */
     ct_tensor x;      /* (M, K) */
     ct_tensor w;      /* (N, K) */
     ct_tensor preact; /* (M, K), only with an activation: what its linear_fwd saved */
     ct_activation act;
+    bool accumulate; /* not with an activation */
 } ct_linear_bwd_args;
 
 /* y = act(x), and dx = dy act'(x). */

@@ -75,6 +75,7 @@ COST(conv2d_fwd)
 COST(conv2d_bwd_data)
 {
     reads(c, &a->dy, &a->w, END);
+    if (a->accumulate) reads(c, &a->dx, END);
     writes(c, &a->dx, END);
     c->flops = product(&a->dy, filter_size(&a->w));
 }
@@ -177,6 +178,7 @@ COST(linear_bwd)
 {
     reads(c, &a->dy, &a->x, &a->w, &a->preact, END);
     adds(c, &a->dbias, END);
+    if (a->accumulate) reads(c, &a->dx, END);
     writes(c, &a->dw, &a->dx, END);
     c->read_bytes += (double)ct_tensor_bytes(&a->dw);
     c->flops = product(&a->dw, a->dy.dim[0]) * (ct_tensor_present(&a->dx) ? 2 : 1);

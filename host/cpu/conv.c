@@ -47,11 +47,18 @@ ct_status ct_cpu_conv2d_bwd_data(ct_device *device, const ct_conv2d_bwd_data_arg
     ct_conv_shape shape = shape_of(&args->dx, &args->w, &args->dy, args->stride, args->pad);
     const ct_conv *conv;
     CT_TRY(ct_onednn_conv(cpu->onednn, CT_CONV_BWD_DATA, &shape, &conv));
-    void *scratch;
-    CT_TRY(ct_cpu_workspace(cpu, ct_onednn_conv_scratch_bytes(conv), &scratch));
+    /* oneDNN has no gradient of data that is added to something. */
+    const size_t conv_bytes = ct_cpu_aligned(ct_onednn_conv_scratch_bytes(conv));
+    uint8_t *scratch;
+    CT_TRY(ct_cpu_workspace(cpu, conv_bytes + (args->accumulate ? ct_tensor_bytes(&args->dx) : 0),
+                            &scratch));
     if (cpu->preparing) return CT_OK;
-    return ct_onednn_conv_run(conv, ct_f32(&args->dx), ct_f32(&args->w), NULL, ct_f32(&args->dy),
-                              scratch);
+    ct_tensor dx = args->dx;
+    if (args->accumulate) dx.data = scratch + conv_bytes;
+    CT_TRY(
+        ct_onednn_conv_run(conv, ct_f32(&dx), ct_f32(&args->w), NULL, ct_f32(&args->dy), scratch));
+    if (!args->accumulate) return CT_OK;
+    return ct_cpu_add(device, &(ct_add_args){.y = args->dx, .a = args->dx, .b = dx});
 }
 
 ct_status ct_cpu_conv2d_bwd_filter(ct_device *device, const ct_conv2d_bwd_filter_args *args)

@@ -102,7 +102,8 @@ static ct_status linear_products(ct_cpu_device *cpu, const ct_linear_bwd_args *a
                                            .lda = n,
                                            .ldb = k,
                                            .ldc = k,
-                                           .alpha = 1.0f}));
+                                           .alpha = 1.0f,
+                                           .beta = args->accumulate ? 1.0f : 0.0f}));
     return ct_cpu_gemm(cpu, &(ct_gemm){.c = ct_f32(&args->dw),
                                        .a = ct_f32(&args->dy),
                                        .b = ct_f32(&args->x),

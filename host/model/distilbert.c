@@ -303,15 +303,13 @@ static ct_status ffn_backward(const ct_distilbert *bert, int64_t index, const ct
 {
     const layer *l = &bert->layers[index];
     const size_t mark = ct_arena_mark(exec->activations);
-    ct_tensor dbranch, dpreact = l->preact, dhidden = *d;
-    CT_TRY(ct_exec_push(exec, &dhidden));
+    ct_tensor dbranch, dpreact = l->preact;
     CT_TRY(ct_exec_push(exec, &dpreact));
     CT_TRY(ct_norm_backward(&l->output_norm, exec, d));
     CT_TRY(ct_dropout_branch(exec, &dbranch, d, bert->config.dropout, output_site(index)));
     CT_TRY(ct_linear_backward_through(&l->lin2, exec, &dpreact, &dbranch, &l->active, &l->preact,
                                       bert->config.activation));
-    CT_TRY(ct_linear_backward(&l->lin1, exec, &dhidden, &dpreact, &l->hidden));
-    CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *d, .a = *d, .b = dhidden}));
+    CT_TRY(ct_linear_backward_add(&l->lin1, exec, d, &dpreact, &l->hidden));
     ct_arena_release(exec->activations, mark);
     return CT_OK;
 }
@@ -325,7 +323,7 @@ static ct_status attention_backward(const ct_distilbert *bert, int64_t index, co
     const size_t mark = ct_arena_mark(exec->activations);
     const int64_t *o_dim = l->o.dim;
     ct_tensor dqkv = rows(bert, 3 * config->width), drows = *d, qkv_rows = l->qkv_rows;
-    CT_TRY(ct_exec_push(exec, &drows)); /* gradient of o, then of x by way of qkv */
+    CT_TRY(ct_exec_push(exec, &drows)); /* gradient of o */
     CT_TRY(ct_exec_push(exec, &dqkv));
     qkv_rows.data = dqkv.data;
     const ct_tensor o = ct_tensor2(l->o.data, l->o.dtype, o_dim[0], config->width);
@@ -345,8 +343,7 @@ static ct_status attention_backward(const ct_distilbert *bert, int64_t index, co
                   .scale = 1.0f / sqrtf((float)o_dim[2]),
                   .dropout = config->attention_dropout,
                   .key = ct_dropout_key(exec, attention_site(index))}));
-    CT_TRY(ct_linear_backward(&l->qkv, exec, &drows, &dqkv, &l->x));
-    CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *d, .a = *d, .b = drows}));
+    CT_TRY(ct_linear_backward_add(&l->qkv, exec, d, &dqkv, &l->x));
     ct_arena_release(exec->activations, mark);
     return CT_OK;
 }

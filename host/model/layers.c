@@ -50,25 +50,41 @@ ct_status ct_linear_forward(const ct_linear *linear, const ct_exec *exec, const 
     return ct_op_linear_fwd(exec, &args);
 }
 
-ct_status ct_linear_backward(const ct_linear *linear, const ct_exec *exec, const ct_tensor *dx,
-                             const ct_tensor *dy, const ct_tensor *x)
-{
-    return ct_linear_backward_through(linear, exec, dx, dy, x, NULL, CT_ACT_NONE);
-}
-
-ct_status ct_linear_backward_through(const ct_linear *linear, const ct_exec *exec,
-                                     const ct_tensor *dx, const ct_tensor *dy, const ct_tensor *x,
-                                     const ct_tensor *preact, ct_activation act)
+static ct_linear_bwd_args backward_args(const ct_linear *linear, const ct_tensor *dx,
+                                        const ct_tensor *dy, const ct_tensor *x)
 {
     ct_linear_bwd_args args = {
         .dx = *dx,
         .dw = ct_tensor2(linear->weight->grad.data, CT_F32, linear->outputs, linear->inputs),
         .dy = *dy,
         .x = *x,
-        .w = weight_of(linear),
-        .act = act};
-    if (preact) args.preact = *preact;
+        .w = weight_of(linear)};
     if (linear->bias) args.dbias = ct_tensor1(linear->bias->grad.data, CT_F32, linear->outputs);
+    return args;
+}
+
+ct_status ct_linear_backward(const ct_linear *linear, const ct_exec *exec, const ct_tensor *dx,
+                             const ct_tensor *dy, const ct_tensor *x)
+{
+    const ct_linear_bwd_args args = backward_args(linear, dx, dy, x);
+    return ct_op_linear_bwd(exec, &args);
+}
+
+ct_status ct_linear_backward_add(const ct_linear *linear, const ct_exec *exec, const ct_tensor *dx,
+                                 const ct_tensor *dy, const ct_tensor *x)
+{
+    ct_linear_bwd_args args = backward_args(linear, dx, dy, x);
+    args.accumulate = true;
+    return ct_op_linear_bwd(exec, &args);
+}
+
+ct_status ct_linear_backward_through(const ct_linear *linear, const ct_exec *exec,
+                                     const ct_tensor *dpreact, const ct_tensor *dy,
+                                     const ct_tensor *x, const ct_tensor *preact, ct_activation act)
+{
+    ct_linear_bwd_args args = backward_args(linear, dpreact, dy, x);
+    args.preact = *preact;
+    args.act = act;
     return ct_op_linear_bwd(exec, &args);
 }
 

@@ -45,6 +45,11 @@ CT_NODISCARD ct_status ct_linear_backward(const ct_linear *linear, const ct_exec
                                           const ct_tensor *dx, const ct_tensor *dy,
                                           const ct_tensor *x);
 
+/* dx += : the other path's gradient is there already. */
+CT_NODISCARD ct_status ct_linear_backward_add(const ct_linear *linear, const ct_exec *exec,
+                                              const ct_tensor *dx, const ct_tensor *dy,
+                                              const ct_tensor *x);
+
 /* Where x = act(preact), what ct_linear_forward of the layer before made and kept: dpreact (M,
  * inputs) = is the gradient of that layer's product. */
 CT_NODISCARD ct_status ct_linear_backward_through(const ct_linear *linear, const ct_exec *exec,

@@ -383,9 +383,9 @@ static ct_status sum_gradients(const conv_bn *unit, const ct_exec *exec, const c
 }
 
 /* dy is overwritten; when a residual was added it then holds the residual's gradient. dx NULL: not
- * needed. */
+ * needed; `accumulate`: added to what it holds. */
 static ct_status unit_backward(const conv_bn *unit, const ct_exec *exec, const ct_tensor *dx,
-                               const ct_tensor *dy)
+                               bool accumulate, const ct_tensor *dy)
 {
     const size_t mark = ct_arena_mark(exec->activations);
     ct_tensor dconv = *dy;
@@ -413,31 +413,29 @@ static ct_status unit_backward(const conv_bn *unit, const ct_exec *exec, const c
                                                                       .dy = dconv,
                                                                       .w = unit->filter->weight,
                                                                       .stride = unit->stride,
-                                                                      .pad = unit->pad}));
+                                                                      .pad = unit->pad,
+                                                                      .accumulate = accumulate}));
     ct_arena_release(exec->activations, mark);
     return CT_OK;
 }
 
-/* dy is overwritten. dx, dy and what lies under the block's activations stay. */
-static ct_status block_backward(const block *b, const ct_exec *exec, const ct_tensor *dx,
-                                const ct_tensor *dy)
+/* The gradients of the block's two ways add up in one tensor: its input's gradient by way of the
+ * shortcut first, then the first unit's convolution adds its own. Without a downsample the
+ * shortcut's is dy itself as the last unit leaves it, so *dx becomes dy; with one it is written to
+ * `room`, so *dx becomes that. What lies under the block's activations stays. */
+static ct_status block_backward(const block *b, const ct_exec *exec, const ct_tensor *dy,
+                                const ct_tensor *room, ct_tensor *dx)
 {
     ct_tensor d = *dy; /* gradient of what unit i returned */
     for (int i = b->unit_count - 1; i > 0; i--) {
         ct_tensor dinput = b->unit[i].x;
         CT_TRY(ct_exec_push(exec, &dinput));
-        CT_TRY(unit_backward(&b->unit[i], exec, &dinput, &d));
+        CT_TRY(unit_backward(&b->unit[i], exec, &dinput, false, &d));
         d = dinput;
     }
-    CT_TRY(unit_backward(&b->unit[0], exec, dx, &d));
-
-    ct_tensor dshortcut = *dy;
-    if (b->has_downsample) {
-        dshortcut = *dx;
-        CT_TRY(ct_exec_push(exec, &dshortcut));
-        CT_TRY(unit_backward(&b->downsample, exec, &dshortcut, dy));
-    }
-    CT_TRY(ct_op_add(exec, &(ct_add_args){.y = *dx, .a = *dx, .b = dshortcut}));
+    *dx = b->has_downsample ? *room : *dy;
+    if (b->has_downsample) CT_TRY(unit_backward(&b->downsample, exec, dx, false, dy));
+    CT_TRY(unit_backward(&b->unit[0], exec, dx, true, &d));
     ct_arena_release(exec->activations, b->mark);
     const conv_bn *last = b->has_downsample ? &b->downsample : &b->unit[b->unit_count - 1];
     return ct_gradients_done(exec, b->unit[0].filter, last->beta);
@@ -453,18 +451,21 @@ static ct_status stem_backward(const ct_resnet *resnet, const ct_exec *exec, con
                                                           .window = POOL_WINDOW,
                                                           .stride = POOL_STRIDE,
                                                           .pad = POOL_PAD}));
-    return unit_backward(&resnet->stem, exec, NULL, &dstem);
+    return unit_backward(&resnet->stem, exec, NULL, false, &dstem);
 }
 
 ct_status ct_resnet_backward(ct_resnet *resnet, const ct_exec *exec, const ct_tensor *dfeatures)
 {
-    ct_tensor dy = resnet->out;
-    dy.data = resnet->slot[resnet->block_count % 2];
+    ct_tensor dy = resnet->out, dx;
+    int at = 0; /* the slot that dy lies in */
+    dy.data = resnet->slot[at];
     CT_TRY(ct_op_avgpool_bwd(exec, &(ct_avgpool_bwd_args){.dx = dy, .dy = *dfeatures}));
     for (int i = resnet->block_count - 1; i >= 0; i--) {
-        ct_tensor dx = resnet->blocks[i].unit[0].x;
-        dx.data = resnet->slot[i % 2];
-        CT_TRY(block_backward(&resnet->blocks[i], exec, &dx, &dy));
+        const block *b = &resnet->blocks[i];
+        ct_tensor room = b->unit[0].x;
+        room.data = resnet->slot[1 - at];
+        CT_TRY(block_backward(b, exec, &dy, &room, &dx));
+        if (b->has_downsample) at = 1 - at;
         dy = dx;
     }
     CT_TRY(stem_backward(resnet, exec, &dy));

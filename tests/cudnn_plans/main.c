@@ -110,6 +110,17 @@ static ct_status try_problem(const ct_cudnn_target *target, const char *gpu,
     return status;
 }
 
+static void try_or_report(const ct_cudnn_target *gpu, const char *name,
+                          const ct_cuda_conv_problem *problem, test_mode mode, tally *sums)
+{
+    ct_cudnn_target target = *gpu;
+    target.operation = ct_cuda_conv_operation(problem);
+    if (try_problem(&target, name, problem, mode, sums) == CT_OK) return;
+    printf("%-5s FAILED: %s\n", name, ct_error_message());
+    sums->failures++;
+}
+
+/* A gradient of data is also asked for as something that is added. */
 static void try_gpu(const ct_cudnn_target *gpu, const char *name, const arithmetic *a,
                     int64_t batch, test_mode mode, tally *sums)
 {
@@ -121,12 +132,10 @@ static void try_gpu(const ct_cudnn_target *gpu, const char *name, const arithmet
             ct_cuda_conv_problem problem =
                 problem_of(&list[i], (ct_cuda_conv_direction)d, a, batch);
             problem.sums = mode == WITH_SUMS;
-            ct_cudnn_target target = *gpu;
-            target.operation = ct_cuda_conv_operation(&problem);
-            const ct_status status = try_problem(&target, name, &problem, mode, sums);
-            if (status == CT_OK) continue;
-            printf("%-5s FAILED: %s\n", name, ct_error_message());
-            sums->failures++;
+            try_or_report(gpu, name, &problem, mode, sums);
+            if (d != CT_CUDA_CONV_BWD_DATA) continue;
+            problem.adds = 1;
+            try_or_report(gpu, name, &problem, mode, sums);
         }
 }
 

@@ -73,6 +73,11 @@ int64_t ct_case_below(const ct_case_run *run, int slot, int64_t index, int64_t b
     return ct_rng_below(stream(run, slot, USE_FILL), (uint64_t)index, (uint32_t)bound);
 }
 
+bool ct_case_adds(const ct_slot *slot)
+{
+    return slot->role == CT_SLOT_PARAM || slot->adds;
+}
+
 float ct_case_start(const ct_case_run *run, int slot, int64_t index)
 {
     return (float)ct_rng_normal(stream(run, slot, USE_START), (uint64_t)index);
@@ -185,7 +190,7 @@ double ct_case_bytes(const ct_case_run *run, bool backward)
         const double once = (double)ct_tensor_bytes(&slot->t);
         const double gradient = (double)ct_tensor_bytes(&slot->d);
         if (!backward) bytes += slot->role == CT_SLOT_STATE ? 2 * once : once;
-        else if (slot->role == CT_SLOT_PARAM)
+        else if (ct_case_adds(slot))
             bytes += once + 2 * gradient; /* the gradient is read and written */
         else if (slot->role == CT_SLOT_INPUT) bytes += once + gradient;
         else if (slot->role != CT_SLOT_STATE) bytes += once;

@@ -59,6 +59,7 @@ typedef struct ct_slot {
     /* Size of what cancels in v, in g, where that is larger than the result: 0 unless set (by
      * setup, ref_fwd or ref_bwd). */
     double magnitude, grad_magnitude;
+    bool adds;      /* INPUT whose gradient backward adds to (+=), as to a PARAM's */
     bool unchecked; /* SAVED that backends may define as they like */
     bool exact;     /* the device's value must equal R1 */
     bool compute;   /* declared as CT_CASE_COMPUTE */
@@ -159,7 +160,9 @@ void ct_case_reference(ct_case_run *run, bool rounded);
 double ct_case_round(ct_dtype dtype, double x);
 bool ct_case_is_float(ct_dtype dtype);
 
-/* What element `index` of the gradient of a PARAM slot holds before backward adds to it. */
+/* Whether backward adds to the slot's gradient, and what element `index` of it holds before, in
+ * f32. */
+bool ct_case_adds(const ct_slot *slot);
 float ct_case_start(const ct_case_run *run, int slot, int64_t index);
 
 /* Bytes that a pass must at least move: every tensor it reads or writes, once. */

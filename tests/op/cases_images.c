@@ -5,7 +5,7 @@ static const ct_case cases[] = {
     {&ct_kind_image_normalize, "image_normalize_odd", {1, 3, 5}},
     {&ct_kind_image_normalize, "image_normalize_batch", {3, 17, 16}},
 
-    /* N, H, W, Ci, Co, KH, KW, stride, pad, bias, moments */
+    /* N, H, W, Ci, Co, KH, KW, stride, pad, bias, moments, adds */
     {&ct_kind_conv2d, "conv_tiny", {1, 3, 3, 2, 3, 3, 3, 1, 1, 1}},
     {&ct_kind_conv2d, "conv_stem", {2, 21, 19, 3, 16, 7, 7, 2, 3, 0}},
     {&ct_kind_conv2d, "conv_3x3", {2, 9, 7, 16, 32, 3, 3, 1, 1, 0}},
@@ -20,6 +20,9 @@ static const ct_case cases[] = {
     {&ct_kind_conv2d, "conv_moments_stride", {2, 9, 9, 8, 24, 1, 1, 2, 0, 0, 1}},
     {&ct_kind_conv2d, "conv_moments_odd", {2, 6, 5, 13, 21, 3, 3, 1, 1, 0, 1}},
     {&ct_kind_conv2d, "conv_moments_pixel", {1, 1, 1, 16, 8, 1, 1, 1, 0, 0, 1}},
+    {&ct_kind_conv2d, "conv_adds", {2, 9, 7, 16, 24, 3, 3, 1, 1, 0, 0, 1}},
+    {&ct_kind_conv2d, "conv_adds_stride", {2, 8, 8, 16, 32, 1, 1, 2, 0, 0, 0, 1}},
+    {&ct_kind_conv2d, "conv_adds_odd", {2, 6, 5, 13, 21, 3, 3, 1, 1, 0, 0, 1}},
     {&ct_kind_conv2d, "conv_1x3", {1, 5, 9, 4, 6, 1, 3, 1, 0, 0}},
 
     /* N, H, W, C, relu, residual, alias, mean */

@@ -1,7 +1,7 @@
 #include "kinds.h"
 
 static const ct_case cases[] = {
-    /* M, K, N, bias, activation, dx, activation before */
+    /* M, K, N, bias, activation, dx, activation before, adds */
     {&ct_kind_linear, "linear_tiny", {2, 3, 5, 1, CT_ACT_NONE, 1}},
     {&ct_kind_linear, "linear_plain", {17, 32, 24, 0, CT_ACT_NONE, 1}},
     {&ct_kind_linear, "linear_row", {1, 64, 48, 1, CT_ACT_NONE, 1}},
@@ -14,6 +14,8 @@ static const ct_case cases[] = {
     {&ct_kind_linear, "linear_gelu_tanh", {13, 32, 67, 1, CT_ACT_GELU_TANH, 1}},
     {&ct_kind_linear, "linear_gelu_tanh_no_dx", {9, 40, 24, 1, CT_ACT_GELU_TANH, 0}},
     {&ct_kind_linear, "linear_quick_gelu", {5, 24, 33, 1, CT_ACT_QUICK_GELU, 1}},
+    {&ct_kind_linear, "linear_adds", {13, 40, 24, 1, CT_ACT_NONE, 1, CT_ACT_NONE, 1}},
+    {&ct_kind_linear, "linear_adds_odd", {5, 33, 7, 0, CT_ACT_NONE, 1, CT_ACT_NONE, 1}},
     {&ct_kind_linear, "linear_after_relu", {9, 16, 24, 1, CT_ACT_NONE, 1, CT_ACT_RELU}},
     {&ct_kind_linear, "linear_after_gelu", {13, 32, 20, 1, CT_ACT_NONE, 1, CT_ACT_GELU}},
     {&ct_kind_linear, "linear_after_gelu_tanh", {13, 64, 24, 1, CT_ACT_NONE, 1, CT_ACT_GELU_TANH}},

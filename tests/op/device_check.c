@@ -104,7 +104,7 @@ static void put_gradients(device_run *run)
     for (int s = 0; s < run->r1->slots; s++) {
         const ct_slot *slot = &run->r1->slot[s];
         if (!ct_tensor_present(&slot->d) || slot->gradient_in) continue;
-        if (slot->role == CT_SLOT_PARAM) put_starts(run, s);
+        if (ct_case_adds(slot)) put_starts(run, s);
         else put(run, &slot->d, slot->role == CT_SLOT_OUTPUT ? slot->g : NULL);
     }
 }
@@ -248,13 +248,14 @@ static void compare_floats(const device_run *run, int s, bool gradient, const ch
 {
     const ct_slot *s0 = &run->r0->slot[s], *s1 = &run->r1->slot[s];
     const double *r0 = gradient ? s0->g : s0->v, *r1 = gradient ? s1->g : s1->v;
-    const bool added = gradient && s0->role == CT_SLOT_PARAM;
+    const bool added = gradient && ct_case_adds(s0);
     const ct_dtype dtype = gradient ? s1->d.dtype : s1->t.dtype;
     deviation e = {0};
     for (int64_t i = 0; i < s0->count; i++) {
         double start = added ? (double)ct_case_start(run->r1, s, i) : 0;
         double exact = start + r0[i];
-        double rounding = fabs(ct_case_round(dtype, start + r1[i]) - exact);
+        double rounded = ct_case_round(dtype, ct_case_round(dtype, start) + r1[i]);
+        double rounding = fabs(rounded - exact);
         double error = fabs(read_number(device, dtype, i) - exact);
         if (isfinite(exact) && !isfinite(rounding))
             fail_msg("%s: %s[%lld] = %g is more than %s holds", run->r1->c->name, s0->name,

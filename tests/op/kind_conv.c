@@ -2,7 +2,7 @@
 
 #include "kinds.h"
 
-enum { P_N, P_H, P_W, P_CI, P_CO, P_KH, P_KW, P_STRIDE, P_PAD, P_BIAS, P_MOMENTS };
+enum { P_N, P_H, P_W, P_CI, P_CO, P_KH, P_KW, P_STRIDE, P_PAD, P_BIAS, P_MOMENTS, P_ADDS };
 enum { X, W, BIAS, Y, MOMENTS };
 
 static int64_t out_size(int64_t in, int64_t kernel, const int64_t *p)
@@ -25,6 +25,7 @@ static void conv_setup(ct_case_run *run)
     ct_slot *moments = ct_case_slot(run, MOMENTS, "moments", CT_SLOT_SAVED, CT_F32,
                                     (const int64_t[]){2, p[P_CO], 0}, !p[P_MOMENTS]);
     moments->terms = (double)(p[P_N] * ho * wo);
+    x->adds = p[P_ADDS];
     y->terms = (double)(p[P_KH] * p[P_KW] * p[P_CI] + 1);
     x->grad_terms = (double)(p[P_KH] * p[P_KW] * p[P_CO]);
     w->grad_terms = bias->grad_terms = (double)(p[P_N] * ho * wo);
@@ -118,11 +119,13 @@ static ct_status conv_fwd(ct_case_run *run)
 static ct_status conv_bwd(ct_case_run *run)
 {
     const int stride = (int)run->p[P_STRIDE], pad = (int)run->p[P_PAD];
-    CT_TRY(ct_op_conv2d_bwd_data(&run->exec, &(ct_conv2d_bwd_data_args){.dx = run->slot[X].d,
-                                                                        .dy = run->slot[Y].d,
-                                                                        .w = run->slot[W].t,
-                                                                        .stride = stride,
-                                                                        .pad = pad}));
+    CT_TRY(ct_op_conv2d_bwd_data(&run->exec,
+                                 &(ct_conv2d_bwd_data_args){.dx = run->slot[X].d,
+                                                            .dy = run->slot[Y].d,
+                                                            .w = run->slot[W].t,
+                                                            .stride = stride,
+                                                            .pad = pad,
+                                                            .accumulate = run->p[P_ADDS]}));
     return ct_op_conv2d_bwd_filter(&run->exec,
                                    &(ct_conv2d_bwd_filter_args){.dw = run->slot[W].d,
                                                                 .dbias = run->slot[BIAS].d,

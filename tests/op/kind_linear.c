@@ -44,7 +44,7 @@ double ct_reference_activation_derivative(double x, ct_activation act)
 
 /* ---- linear -------------------------------------------------------------------------------- */
 
-enum { P_M, P_K, P_N, P_BIAS, P_ACT, P_DX, P_BEFORE };
+enum { P_M, P_K, P_N, P_BIAS, P_ACT, P_DX, P_BEFORE, P_ADDS };
 enum { X, W, BIAS, Y, PREACT, ACTIVE };
 
 static void linear_setup(ct_case_run *run)
@@ -62,6 +62,7 @@ static void linear_setup(ct_case_run *run)
     y->terms = preact->terms = (double)(p[P_K] + 1);
     x->grad_terms = (double)p[P_N];
     w->grad_terms = bias->grad_terms = (double)p[P_M];
+    x->adds = p[P_ADDS];
     if (!p[P_DX]) x->d = (ct_tensor){0};
 }
 
@@ -161,7 +162,8 @@ static ct_status linear_bwd(ct_case_run *run)
                                                   .x = operand(run)->t,
                                                   .w = slot[W].t,
                                                   .preact = before ? slot[X].t : (ct_tensor){0},
-                                                  .act = (ct_activation)run->p[P_BEFORE]});
+                                                  .act = (ct_activation)run->p[P_BEFORE],
+                                                  .accumulate = run->p[P_ADDS]});
 }
 
 static double linear_flops(const int64_t *p, bool backward)

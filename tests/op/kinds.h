@@ -6,7 +6,7 @@
 
 /* {N, H, W} */
 extern const ct_kind ct_kind_image_normalize;
-/* {N, H, W, Ci, Co, KH, KW, stride, pad, bias, moments} */
+/* {N, H, W, Ci, Co, KH, KW, stride, pad, bias, moments, adds}; adds: to what dx holds */
 extern const ct_kind ct_kind_conv2d;
 /* {N, H, W, C, relu, residual, alias, mean}; alias: ct_batchnorm_alias; mean: that of x, in
  * standard deviations */
@@ -20,8 +20,8 @@ extern const ct_kind ct_kind_batchnorm_eval;
 extern const ct_kind ct_kind_maxpool;
 /* {N, H, W, C} */
 extern const ct_kind ct_kind_avgpool;
-/* {M, K, N, bias, activation, dx, before}; dx 0: the gradient of x is not wanted; before: the
- * activation that x goes through first */
+/* {M, K, N, bias, activation, dx, before, adds}; dx 0: the gradient of x is not wanted; before: the
+ * activation that x goes through first; adds: to what dx holds */
 extern const ct_kind ct_kind_linear;
 /* {count, activation, alias}; alias 1: y is x and dx is dy */
 extern const ct_kind ct_kind_activation;

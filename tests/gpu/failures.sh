@@ -5,9 +5,11 @@
 # release at the end): then the run must write the very tensors that an undisturbed one writes. Never a
 # leak or a fault, which the SIMT device reports.
 # SAMPLES calls of each kind are tried, spread evenly over the run; "all" tries every one.
-# Usage: failures.sh SIMT_PROGRAM SAMPLES
+# Usage: failures.sh SIMT_PROGRAM SAMPLES [key=value ...]
 set -euo pipefail
 program=$1 samples=$2
+shift 2
+overrides=("$@")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -16,7 +18,7 @@ train() {
     "$program" configs/quickstart.yaml "output=$work/run" device=cuda precision=bf16 image.size=32 \
         text.width=64 text.heads=1 text.depth=1 text.ffn=32 text.max_tokens=8 projection.dim=16 \
         train.batch_size=4 train.max_steps=2 train.warmup_steps=1 data.validation=2 data.workers=1 \
-        >"$work/log" 2>&1
+        ${overrides[@]+"${overrides[@]}"} >"$work/log" 2>&1
 }
 
 # The checkpoint's bytes, or nothing.

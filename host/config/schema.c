@@ -273,8 +273,9 @@ const ct_key ct_keys[] = {
     {BOOL(cuda.fused_statistics), .preset = "false",
      .help =
          "ResNet: a convolution gives batch normalisation its statistics as it writes its "
-         "result, where cuDNN has a kernel for both (not in f32): one reading of each result "
-         "less, for about half a second of compilation a shape at the start. Not yet measured."},
+         "result, where cuDNN has a kernel for both: one reading of each result less, for about "
+         "half a second of compilation a shape at the start. In fp16; in bf16 and tf32 only "
+         "without `cuda.deterministic`. Not yet measured."},
     {BOOL(cuda.autotune), .preset = "false",
      .help = "Time several plans for every convolution at the start and take the fastest, instead "
              "of trusting cuDNN's heuristic."},

@@ -11,7 +11,7 @@ Every repeat times one step of each, in turn; the ratios are PyTorch's time over
 1: clip-train is faster), their median and range over the repeats.
 
 --device cuda compares on a GPU: bf16 (PyTorch: autocast), fused AdamW, uploads of the pixels
-included, and PyTorch through torch.compile as well.
+included, PyTorch through torch.compile as well, and clip-train with cuda.fused_statistics.
 """
 import argparse
 import json
@@ -146,6 +146,8 @@ def main():
     if args.device == "cuda":
         workers.append(Worker("torch.compile, padded to 77",
                               torch + ["--pad", "77", "--compile"], environment))
+        fused = ["cuda.fused_statistics=true", "cuda.deterministic=false"]
+        workers.append(Worker("clip-train, statistics fused", ours + fused, environment))
     for repeat in range(args.warmup + args.repeats):
         for worker in workers:
             worker.step(keep=repeat >= args.warmup)

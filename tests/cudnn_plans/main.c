@@ -6,6 +6,7 @@
  * prints all that autotuning would time; --sums asks for forward convolutions that sum over their
  * results, for which cuDNN wants a driver (driver.c), in bf16 at one batch size only: each is
  * compiled. */
+#include <cuda.h>
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +19,6 @@
 #include "cudnn_plans/models.h"
 
 enum { SKIPPED = 77, CANDIDATES = 8 };
-
-#define TEXT_OF(value) #value
-#define LIBRARY(major) "libcudnn_graph.so." TEXT_OF(major)
-#define GRAPH_LIBRARY  LIBRARY(CUDNN_MAJOR)
 
 /* cuda/check.c has it for programs, together with the messages of libraries not linked here. */
 ct_status ct_cudnn_failed(const char *operation, const char *call, cudnnStatus_t error,
@@ -159,6 +156,15 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static bool loads(const char *name, int version)
+{
+    char file[64];
+    snprintf(file, sizeof file, "%s.so.%d", name, version);
+    if (dlopen(file, RTLD_NOW)) return true;
+    printf("skipped: %s\n", dlerror());
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const gpus[] = {"a100", "h100", "b200"};
@@ -175,10 +181,8 @@ int main(int argc, char **argv)
         return 2;
     }
     /* libcudnn loads its parts when they are first needed, and ends the process when it cannot. */
-    if (!dlopen(GRAPH_LIBRARY, RTLD_NOW)) {
-        printf("skipped: %s\n", dlerror());
-        return SKIPPED;
-    }
+    if (!loads("libcudnn_graph", CUDNN_MAJOR)) return SKIPPED;
+    if (mode == WITH_SUMS && !loads("libnvrtc", CUDA_VERSION / 1000)) return SKIPPED;
     printf("cuDNN %zu\n", cudnnGetVersion());
     int failures = 0;
     for (size_t g = 0; g < sizeof gpus / sizeof *gpus; g++) {

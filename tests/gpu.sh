@@ -55,7 +55,7 @@ if [ $failed = no ]; then
         steps+=("| compute-sanitizer | **not found** | | |")
     fi
     step "training against the CPU" \
-        tests/gpu/training.sh $bin/clip-train $bin/clip-train 200 curve vit graphs half
+        tests/gpu/training.sh $bin/clip-train $bin/clip-train 200 curve vit graphs bf16 fp16
 fi
 if [ $failed = no ] && [ $benchmarks = yes ]; then
     if "$python" -c 'import torch' 2>/dev/null; then

@@ -61,12 +61,6 @@ void ct_cuda_conv_describe(const ct_cuda_conv_problem *problem, char text[CT_CUD
              p->adds ? " adds" : "", p->sums ? " sums" : "");
 }
 
-bool ct_cuda_conv_accumulates(const ct_cuda_conv_problem *problem)
-{
-    if (problem->direction == CT_CUDA_CONV_BWD_FILTER) return problem->dtype == CT_F32;
-    return problem->adds != 0;
-}
-
 size_t ct_cuda_conv_workspace_limit(const ct_cuda_conv_problem *problem)
 {
     const ct_cuda_conv_problem *p = problem;
@@ -195,7 +189,7 @@ static ct_status make_graph(ct_cudnn_owner *owner, const ct_cudnn_target *target
 {
     const ct_cuda_conv_problem *p = problem;
     const cudnnDataType_t dtype = cudnn_dtype(p->dtype);
-    const float alpha = 1.0f, beta = ct_cuda_conv_accumulates(p) ? 1.0f : 0.0f;
+    const float alpha = 1.0f, beta = p->adds ? 1.0f : 0.0f;
     cudnnBackendDescriptor_t convolution, x, w, y, steps[2];
     CT_TRY(make_convolution(owner, target, p, &convolution));
     CT_TRY(ct_cudnn_make_tensor(owner, target->operation, X_ID, dtype,

@@ -8,8 +8,8 @@
 
 typedef enum ct_cuda_conv_direction {
     CT_CUDA_CONV_FWD,       /* y  = x * w, and with `sums` sums over y's pixels */
-    CT_CUDA_CONV_BWD_DATA,  /* dx = (with `adds`: +=) dy * w transposed */
-    CT_CUDA_CONV_BWD_FILTER /* dw = (f32: +=) x * dy */
+    CT_CUDA_CONV_BWD_DATA,  /* dx = dy * w transposed; with `adds`: dx += */
+    CT_CUDA_CONV_BWD_FILTER /* dw = x * dy; with `adds`: dw += */
 } ct_cuda_conv_direction;
 
 /* Only int64_t members, so that two problems are equal when their bytes are. */
@@ -23,7 +23,7 @@ typedef struct ct_cuda_conv_problem {
     int64_t pad;           /* on all four sides */
     int64_t tf32;          /* f32 operands may be rounded to 10 bits of mantissa */
     int64_t deterministic; /* the same bits every time */
-    int64_t adds;          /* BWD_DATA: to what dx holds */
+    int64_t adds;          /* gradients: to what is there */
     int64_t sums;          /* FWD: sums over y's pixels, and of their squares, in the same kernel */
 } ct_cuda_conv_problem;
 
@@ -44,10 +44,6 @@ void ct_cuda_conv_describe(const ct_cuda_conv_problem *problem, char text[CT_CUD
 
 /* "conv2d_fwd", ... */
 const char *ct_cuda_conv_operation(const ct_cuda_conv_problem *problem);
-
-/* += instead of =: where cuDNN blends with what is there. Of filter gradients, only those of f32
- * operands; for others there is no engine whose dw is f32 (see convolutions.c). */
-bool ct_cuda_conv_accumulates(const ct_cuda_conv_problem *problem);
 
 /* A plan's scratch memory should stay below this: 256 MiB, or twice the largest operand. The second
  * leaves room for the copy of a photo padded to 8 channels that tensor-core kernels want. */

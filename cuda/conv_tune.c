@@ -12,21 +12,16 @@ typedef struct bench {
     ct_cuda_conv_memory memory; /* within the block */
 } bench;
 
-static size_t padded(size_t bytes)
-{
-    return (bytes + 255) / 256 * 256;
-}
-
 /* One block for the operands and the largest workspace. All operands hold small numbers: zeros
  * would let the chip clock higher than training does. */
 static ct_status bench_open(bench *b, size_t workspace_bytes)
 {
     const ct_cuda_conv_problem *p = b->problem;
     const size_t element = ct_dtype_bytes((ct_dtype)p->dtype);
-    const size_t x = padded((size_t)(p->n * p->h * p->w * p->ci) * element);
-    const size_t w = padded((size_t)(p->co * p->kh * p->kw * p->ci) * element);
-    const size_t y = padded((size_t)(p->n * p->ho * p->wo * p->co) * element);
-    const size_t sums = p->sums ? padded(2 * (size_t)p->co * sizeof(float)) : 0;
+    const size_t x = ct_cuda_aligned((size_t)(p->n * p->h * p->w * p->ci) * element);
+    const size_t w = ct_cuda_aligned((size_t)(p->co * p->kh * p->kw * p->ci) * element);
+    const size_t y = ct_cuda_aligned((size_t)(p->n * p->ho * p->wo * p->co) * element);
+    const size_t sums = p->sums ? ct_cuda_aligned(2 * (size_t)p->co * sizeof(float)) : 0;
     const char *operation = b->cuda->operation;
     CT_CUDA(operation, cudaMalloc((void **)&b->block, x + w + y + sums + workspace_bytes));
     b->memory =

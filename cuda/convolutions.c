@@ -164,16 +164,6 @@ static ct_status plan_of(ct_cuda_device *cuda, ct_cuda_conv_problem *problem,
 
 /* ---- operations ----------------------------------------------------------------------------- */
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 255) & ~(size_t)255;
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 typedef struct forward {
     ct_cuda_conv_problem problem;
     const ct_cuda_conv_plan *plan;
@@ -195,11 +185,11 @@ static ct_status plan_forward(ct_cuda_device *cuda, const ct_conv2d_fwd_args *ar
     }
     f->workspace_bytes = f->plan->workspace_bytes;
     if (f->problem.sums) {
-        f->sums_offset = aligned(f->workspace_bytes);
+        f->sums_offset = ct_cuda_aligned(f->workspace_bytes);
         f->workspace_bytes = f->sums_offset + ct_tensor_bytes(&args->moments);
     } else if (moments) {
         const ct_batchnorm_moments_args separate = {.moments = args->moments, .x = args->y};
-        f->workspace_bytes = larger(
+        f->workspace_bytes = ct_cuda_larger(
             f->workspace_bytes,
             ctk_batchnorm_moments_workspace(&separate, cuda->properties.multiProcessorCount));
     }
@@ -280,18 +270,19 @@ ct_status ct_cuda_conv2d_bwd_filter(ct_device *device, const ct_conv2d_bwd_filte
     ct_cuda_device *cuda = ct_cuda(device);
     ct_cuda_conv_problem problem = ct_cuda_conv_problem_of(
         CT_CUDA_CONV_BWD_FILTER, &args->x, &args->dw, &args->dy, args->stride, args->pad);
+    const bool direct = args->x.dtype == CT_F32;
+    problem.adds = direct;
     const ct_cuda_conv_plan *plan;
     CT_TRY(plan_of(cuda, &problem, &plan));
-    const bool direct = ct_cuda_conv_accumulates(&problem);
     const ct_tensor rows =
         ct_tensor2(args->dy.data, args->dy.dtype, problem.n * problem.ho * problem.wo, problem.co);
     ct_tensor dw = args->dw;
     dw.dtype = args->x.dtype;
-    const size_t offset = aligned(plan->workspace_bytes);
+    const size_t offset = ct_cuda_aligned(plan->workspace_bytes);
     size_t bytes = direct ? plan->workspace_bytes : offset + ct_tensor_bytes(&dw);
     if (ct_tensor_present(&args->dbias))
-        bytes =
-            larger(bytes, ctk_column_sums_workspace(&rows, cuda->properties.multiProcessorCount));
+        bytes = ct_cuda_larger(
+            bytes, ctk_column_sums_workspace(&rows, cuda->properties.multiProcessorCount));
     uint8_t *workspace;
     CT_TRY(ct_cuda_workspace(cuda, bytes, &workspace));
     if (cuda->preparing) return CT_OK;

@@ -91,6 +91,18 @@ CT_NODISCARD ct_status ct_cuda_check_job(const ct_cuda_device *cuda);
  * graphs. */
 CT_NODISCARD ct_status ct_cuda_workspace(ct_cuda_device *cuda, size_t bytes, void *out);
 
+/* For pieces of a workspace: up to the next multiple of 256, which libraries ask for; the larger
+ * one for pieces that serve in turn. */
+static inline size_t ct_cuda_aligned(size_t bytes)
+{
+    return (bytes + 255) & ~(size_t)255;
+}
+
+static inline size_t ct_cuda_larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static inline ctk_launch ct_cuda_launch(const ct_cuda_device *cuda, void *workspace)
 {
     return (ctk_launch){.stream = cuda->stream,

@@ -98,8 +98,8 @@ ct_status ct_cuda_linear_fwd(ct_device *device, const ct_linear_fwd_args *args)
     forward f;
     CT_TRY(plan_forward(cuda, args, &f));
     ct_tensor rounded = ct_tensor1(NULL, args->y.dtype, f.product.n);
-    size_t bias_bytes = rounds_bias(&f, args) ? ct_tensor_bytes(&rounded) : 0;
-    bias_bytes = (bias_bytes + 255) / 256 * 256; /* what the library asks of a workspace */
+    const size_t bias_bytes =
+        ct_cuda_aligned(rounds_bias(&f, args) ? ct_tensor_bytes(&rounded) : 0);
     uint8_t *workspace;
     CT_TRY(ct_cuda_workspace(cuda, bias_bytes + ct_cuda_product_workspace(f.plan), &workspace));
     if (cuda->preparing) return CT_OK;
@@ -178,11 +178,6 @@ static ct_cuda_product weight_gradient(const ct_linear_bwd_args *args)
                              .beta = 1.0f};
 }
 
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 ct_status ct_cuda_linear_bwd(ct_device *device, const ct_linear_bwd_args *args)
 {
     ct_cuda_device *cuda = ct_cuda(device);
@@ -194,10 +189,10 @@ ct_status ct_cuda_linear_bwd(ct_device *device, const ct_linear_bwd_args *args)
     CT_TRY(plan_data_gradient(cuda, args, &dx));
     size_t bytes = dx.plan ? ct_cuda_product_workspace(dx.plan) : 0;
     CT_TRY(ct_cuda_product_plan(cuda, &dw, &dw_plan));
-    bytes = larger(bytes, ct_cuda_product_workspace(dw_plan));
+    bytes = ct_cuda_larger(bytes, ct_cuda_product_workspace(dw_plan));
     if (has_dbias)
-        bytes = larger(bytes,
-                       ctk_column_sums_workspace(&args->dy, cuda->properties.multiProcessorCount));
+        bytes = ct_cuda_larger(
+            bytes, ctk_column_sums_workspace(&args->dy, cuda->properties.multiProcessorCount));
     void *workspace;
     CT_TRY(ct_cuda_workspace(cuda, bytes, &workspace));
     if (cuda->preparing) return CT_OK;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds and passes the tests: everything under AddressSanitizer and
-# UndefinedBehaviorSanitizer, the threaded modules under ThreadSanitizer, and in the release build,
-# which holds the GPU backend where nvcc and cuDNN are found, the end-to-end runs and all that is not as
-# well looked at under AddressSanitizer (tests/CMakeLists.txt).
+# Installs what is missing, builds and passes the tests: modules with threads under ThreadSanitizer, all
+# modules under AddressSanitizer and UndefinedBehaviorSanitizer, and in the release build, which holds
+# the GPU backend where nvcc and cuDNN are found, modules again and the end-to-end runs. Which test runs
+# where: tests/CMakeLists.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-deps.sh

@@ -33,7 +33,9 @@ static ct_status open_gpu(const ct_config *config, int gpu, ct_device **out)
                                      .fused_statistics = config->cuda.fused_statistics,
                                      .autotune = config->cuda.autotune,
                                      .plan_cache = config->cuda.plan_cache};
-    if (options.fused_statistics && options.deterministic && precision != CT_PRECISION_F16)
+    if (options.fused_statistics && precision == CT_PRECISION_F32)
+        ct_log(CT_LOG_WARNING, "cuda.fused_statistics has no effect in f32");
+    else if (options.fused_statistics && options.deterministic && precision != CT_PRECISION_F16)
         ct_log(CT_LOG_WARNING,
                "cuda.fused_statistics has no effect in %s while cuda.deterministic is on: cuDNN's "
                "kernels for it add in any order",

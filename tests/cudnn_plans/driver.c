@@ -1,18 +1,21 @@
 /* Stands in for the driver, libcuda.so.1, where there is none: as much of it as cuDNN wants before
- * it compiles its run-time engines for GPUs that are only described. Compiling is real (NVRTC);
- * what was compiled is "loaded" into nothing, and whatever would need a GPU fails as the toolkit's
- * stub does. */
+ * it compiles its run-time engines for GPUs that are only described. Compiling is NVRTC's and real;
+ * what was compiled is "loaded" into nothing, and whatever else would need a GPU fails as the
+ * toolkit's stub does. */
 #include <cuda.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* What cuDNN looks up when it loads the driver and never gets to call: by name only. */
+/* What cuDNN looks up when it loads the driver: by name only. */
 #define NEEDS_GPU(X)                                                                               \
     X(cuCtxGetCurrent)                                                                             \
     X(cuCtxGetLimit)                                                                               \
     X(cuCtxPopCurrent)                                                                             \
     X(cuCtxPushCurrent)                                                                            \
     X(cuDeviceGet)                                                                                 \
+    X(cuDeviceGetCount)                                                                            \
+    X(cuGetErrorName)                                                                              \
+    X(cuGetErrorString)                                                                            \
     X(cuInit)                                                                                      \
     X(cuKernelGetAttribute)                                                                        \
     X(cuKernelSetAttribute)                                                                        \
@@ -20,6 +23,7 @@
     X(cuLaunchKernel)                                                                              \
     X(cuLaunchKernelEx)                                                                            \
     X(cuLibraryLoadFromFile)                                                                       \
+    X(cuLibraryUnload)                                                                             \
     X(cuLinkAddData)                                                                               \
     X(cuLinkComplete)                                                                              \
     X(cuLinkCreate)                                                                                \
@@ -41,27 +45,7 @@ EXPORT CUresult cuDriverGetVersion(int *version)
     return CUDA_SUCCESS;
 }
 
-EXPORT CUresult cuDeviceGetCount(int *count)
-{
-    *count = 0;
-    return CUDA_ERROR_STUB_LIBRARY;
-}
-
-EXPORT CUresult cuGetErrorString(CUresult error, const char **text)
-{
-    (void)error;
-    *text = "there is no driver";
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuGetErrorName(CUresult error, const char **name)
-{
-    (void)error;
-    *name = "CUDA_ERROR_STUB_LIBRARY";
-    return CUDA_SUCCESS;
-}
-
-static char something;
+static char nothing;
 
 EXPORT CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit_options,
                                   void **jit_values, unsigned jit_count,
@@ -70,19 +54,13 @@ EXPORT CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_op
 {
     (void)code, (void)jit_options, (void)jit_values, (void)jit_count;
     (void)library_options, (void)library_values, (void)library_count;
-    *library = (CUlibrary)(void *)&something;
+    *library = (CUlibrary)(void *)&nothing;
     return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *name)
 {
     (void)library, (void)name;
-    *kernel = (CUkernel)(void *)&something;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuLibraryUnload(CUlibrary library)
-{
-    (void)library;
+    *kernel = (CUkernel)(void *)&nothing;
     return CUDA_SUCCESS;
 }

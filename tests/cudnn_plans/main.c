@@ -117,7 +117,7 @@ static void try_or_report(const ct_cudnn_target *gpu, const char *name,
     sums->failures++;
 }
 
-/* A gradient of data is also asked for as something that is added. */
+/* As training asks: f32 filter gradients are added, gradients of data both ways. */
 static void try_gpu(const ct_cudnn_target *gpu, const char *name, const arithmetic *a,
                     int64_t batch, test_mode mode, tally *sums)
 {
@@ -129,6 +129,7 @@ static void try_gpu(const ct_cudnn_target *gpu, const char *name, const arithmet
             ct_cuda_conv_problem problem =
                 problem_of(&list[i], (ct_cuda_conv_direction)d, a, batch);
             problem.sums = mode == WITH_SUMS;
+            problem.adds = d == CT_CUDA_CONV_BWD_FILTER && a->dtype == CT_F32;
             try_or_report(gpu, name, &problem, mode, sums);
             if (d != CT_CUDA_CONV_BWD_DATA) continue;
             problem.adds = 1;
